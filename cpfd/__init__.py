@@ -1,0 +1,1 @@
+"""Confidence-aware privileged feature distillation for short-video classification."""

@@ -1,0 +1,123 @@
+"""The dataset contract: what a folder `data/raw/<name>/` holds.
+
+    videos/                 clips; a still image is a clip of one frame
+    manifest.parquet|csv    one row per clip, columns as in MANIFEST_COLUMNS
+    dense.parquet|csv       optional: `video_id` and numeric columns; values and rows may be missing
+
+Labels of a multi-label data set are written `a|b`; `|` alone says that no class applies, an empty label that
+nobody has looked.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cpfd.errors import CpfdError
+from cpfd.files import link, read_table, write_table, written_aside
+
+RAW = Path("data/raw")
+TEXT_COLUMNS = ("title", "caption", "overlay_text", "transcript")
+MANIFEST_COLUMNS = ("video_id", "path", *TEXT_COLUMNS, "label", "creator_id", "published_at", "split")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A data set as it lies on disk, not yet validated.
+
+    `manifest` has every string column of the contract that the file has, missing values as empty strings, and always
+    `video_id`, `path` and `label`; `dense` has `video_id` and whatever columns the file has, types untouched (only
+    `video_id` where there is no file).
+    """
+
+    folder: Path
+    manifest: pd.DataFrame
+    dense: pd.DataFrame
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The text columns that the manifest has, in the contract's order."""
+        return [column for column in TEXT_COLUMNS if column in self.manifest]
+
+    @property
+    def videos(self) -> Path:
+        """The folder that `path` is relative to."""
+        return self.folder / "videos"
+
+
+def read_dataset(folder: Path) -> RawDataset:
+    """Read a data set folder without judging its rows.
+
+    Raises CpfdError where the folder, the manifest or one of its necessary columns is missing, or both forms of a
+    table are there.
+    """
+    if not folder.is_dir():
+        raise CpfdError(f"{folder}: no such data set; `cpfd import --help` shows how to make one")
+    manifest_path = _table_path(folder, "manifest", necessary=True)
+    assert manifest_path is not None
+    manifest = read_table(manifest_path)
+    missing = {"video_id", "label"} - set(manifest.columns)
+    if missing:
+        raise CpfdError(f"{folder}: the manifest lacks the column(s) {', '.join(sorted(missing))}")
+    if "path" not in manifest:
+        manifest["path"] = ""
+    for column in manifest.columns.intersection(list(MANIFEST_COLUMNS)):
+        manifest[column] = manifest[column].astype("string").fillna("").astype(object)
+    dense_path = _table_path(folder, "dense", necessary=False)
+    dense = pd.DataFrame({"video_id": pd.Series(dtype=object)}) if dense_path is None else read_table(dense_path)
+    if "video_id" not in dense:
+        raise CpfdError(f"{dense_path}: the dense table lacks the column video_id")
+    dense["video_id"] = dense["video_id"].astype("string").fillna("").astype(object)
+    return RawDataset(folder, manifest, dense)
+
+
+def write_dataset(
+    folder: Path, manifest: pd.DataFrame, dense: pd.DataFrame | None, videos: Mapping[str, Path] | None = None
+) -> None:
+    """Write a data set folder whole or not at all; an existing folder is replaced.
+
+    `videos` maps each clip's `path` in the manifest to the file to take: reflinked or hard-linked where the file system
+    allows it, copied elsewhere.
+    """
+    unknown = set(manifest.columns) - set(MANIFEST_COLUMNS)
+    if unknown:
+        raise ValueError(f"not columns of the contract: {sorted(unknown)}")
+    with written_aside(folder) as aside:
+        (aside / "videos").mkdir(parents=True)
+        for path, source in (videos or {}).items():
+            target = aside / "videos" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link(source, target)
+        ordered = [column for column in MANIFEST_COLUMNS if column in manifest]
+        write_table(aside / "manifest.parquet", manifest[ordered].reset_index(drop=True))
+        if dense is not None:
+            write_table(aside / "dense.parquet", dense.reset_index(drop=True))
+
+
+def parse_labels(label: str, task: str) -> list[str]:
+    """The classes named by a manifest's label: at most one for `single_label`, any number for `multi_label`."""
+    if task == "single_label":
+        return [label] if label else []
+    return sorted({part for part in label.split("|") if part})
+
+
+def label_matrix(labels: pd.Series, classes: list[str], task: str) -> np.ndarray:
+    """Turn manifest labels into targets[N, C], float32: 1 where the class applies; all 0 for an unlabelled clip."""
+    column = {name: index for index, name in enumerate(classes)}
+    targets = np.zeros((len(labels), len(classes)), dtype=np.float32)
+    for row, label in enumerate(labels):
+        for name in parse_labels(label, task):
+            targets[row, column[name]] = 1
+    return targets
+
+
+def _table_path(folder: Path, name: str, *, necessary: bool) -> Path | None:
+    found = [path for path in (folder / f"{name}.parquet", folder / f"{name}.csv") if path.exists()]
+    if len(found) > 1:
+        raise CpfdError(f"{folder}: both {name}.parquet and {name}.csv are there; keep one")
+    if necessary and not found:
+        raise CpfdError(f"{folder}: neither {name}.parquet nor {name}.csv is there")
+    return found[0] if found else None
