@@ -91,9 +91,8 @@ def fingerprint(paths: Iterable[Path], *values: Any) -> str:
     """
     digest = hashlib.sha256()
     for path in paths:
-        for file in (
-            sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc") if path.is_dir() else [path]
-        ):
+        inside = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc")
+        for file in inside if path.is_dir() else [path]:
             digest.update(file.as_posix().encode() + b"\0")
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

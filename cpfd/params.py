@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from cpfd.errors import CpfdError
 
@@ -26,7 +27,7 @@ class Group(BaseModel):
         """Explain a key that `load_params(stage)` took away because dvc.yaml does not list it for that stage."""
         if name in type(self).model_fields:
             raise AttributeError(
-                f"{type(self).__name__.lower()}.{name} is read but not listed under this stage's params in {PIPELINE_FILE}"
+                f"{type(self).__name__.lower()}.{name} is read, but {PIPELINE_FILE} does not list it for this stage"
             )
         return super().__getattr__(name)  # type: ignore[misc]
 
@@ -290,7 +291,12 @@ def check_params(content: Any, path: Path = PARAMS_FILE) -> Params:
         shares = getattr(params, group)
         if shares.validation_share + shares.test_share >= 1:
             problems.append(f"{group}: validation_share and test_share leave nothing to train on")
-    for key, values in [("students.methods", params.students.methods), ("students.seeds", params.students.seeds)]:
+    lists: dict[str, list[Any]] = {
+        "students.methods": params.students.methods,
+        "students.seeds": params.students.seeds,
+        "text.columns": params.text.columns,
+    }
+    for key, values in lists.items():
         if len(set(values)) < len(values):
             problems.append(f"{key}: {values} repeats a value")
     if "none" not in params.students.methods:

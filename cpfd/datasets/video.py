@@ -83,7 +83,9 @@ def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> NDArray
     width, height = size or (frame.width, frame.height)
     if size and turns % 2:
         width, height = height, width
-    rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    rgb = np.asarray(
+        frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray(), np.uint8
+    )
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 
 

@@ -16,7 +16,7 @@ REPORTS = Path("reports")
 
 
 def run(stage: Callable[..., None]) -> None:
-    """Run a stage's function with the command line's arguments; an error of the user's is one message and exit code 1."""
+    """Run a stage's function with the command line's arguments; a CpfdError becomes one message and exit code 1."""
     try:
         stage(*sys.argv[1:])
     except CpfdError as error:
