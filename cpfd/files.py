@@ -24,10 +24,11 @@ SCRATCH = Path(".scratch")
 def written_aside(target: Path) -> Iterator[Path]:
     """Give a path beside `target` to write a file or folder to; it takes the name `target` when the block succeeds.
 
-    The parent folder is made where it is missing. A failing block leaves `target` as it was and nothing else behind.
+    The parent folder is made where it is missing. A failing block leaves `target` as it was and
+    nothing else behind; what a killed one leaves, the next removes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    aside = target.with_name(f".{target.name}.partial")
     remove(aside)
     try:
         yield aside

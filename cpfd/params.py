@@ -47,19 +47,36 @@ class Demo(Group):
     seed: Seed = Field(description="seed of everything that is generated")
     clips: int = Field(ge=24, le=100_000, description="clips, the unlabelled ones included")
     creators: int = Field(ge=12, le=10_000, description="creators that share the clips unevenly")
+    creator_skew: float = Field(
+        ge=0, le=2, description="exponent of the power law by which clips fall with the creator's rank; 0: all alike"
+    )
+    topic_ratio: float = Field(ge=1, le=20, description="creators of the most popular topic for one of the least")
+    validation_share: float = Field(gt=0, lt=0.5, description="share of creators, and of clips, for validation")
+    test_share: float = Field(gt=0, lt=0.5, description="share of creators, and of clips, for the test")
+    off_topic_rate: Share = Field(description="share of clips outside their creator's main topic")
     unlabelled_share: Share = Field(description="share of the training split that no annotator has seen")
-    validation_share: Share = Field(description="share of creators whose clips are the validation split")
-    test_share: Share = Field(description="share of creators whose clips are the test split")
     annotator_error_rate: Share = Field(description="share of training labels that annotators get wrong")
     confusable_error_share: Share = Field(
         description="share of the annotators' errors that go to the topic's look-alike instead of to any other topic"
     )
     look_overlap: Share = Field(description="share of clips filmed in the look of the look-alike topic")
-    wording_overlap: Share = Field(description="share of caption words drawn from the vocabulary that all topics use")
+    talking_head_rate: Share = Field(description="share of clips that show a person talking, whatever the topic")
+    course_overlap: Share = Field(description="share of clips that move in time as the look-alike topic does")
+    wording_overlap: Share = Field(description="share of the words chosen that come from the vocabulary of all topics")
+    confusable_wording: Share = Field(description="share of the other words that come from the look-alike's vocabulary")
     missing_caption_rate: Share = Field(description="share of clips without a caption")
-    new_creator_rate: Share = Field(description="share of creators too new to have dense features")
-    boosted_rate: Share = Field(description="share of clips whose engagement was bought and misleads")
-    off_topic_rate: Share = Field(description="share of a creator's clips outside the creator's main topic")
+    missing_overlay_rate: Share = Field(description="share of clips without text laid over the frames")
+    new_creator_rate: Share = Field(description="share of creators too new to have engagement and history features")
+    heavy_backlog_rate: Share = Field(description="share of clips that the heavy model has not run on yet")
+    boosted_rate: Share = Field(description="share of clips whose engagement and watch curve were bought and mislead")
+    careless_category_rate: Share = Field(description="share of clips declared by their creator in a wrong category")
+    views_spread: float = Field(ge=0, le=3, description="standard deviation of the logarithm of views")
+    reaction_spread: float = Field(
+        ge=0, le=3, description="standard deviation of the logarithm of likes, comments and shares per view"
+    )
+    watch_spread: float = Field(
+        ge=0, le=3, description="standard deviation of the logarithm of the watch curve's parameters"
+    )
 
 
 class Split(Group):
@@ -228,6 +245,10 @@ class Gate(Group):
     max_class_f1_drop: Share = Field(description="largest loss of F1 in any class against the student alone")
     max_calibration_error: Share = Field(description="largest expected calibration error")
     max_latency_ms: float = Field(gt=0, description="largest median time per clip on this machine, milliseconds")
+    max_logit_difference: float = Field(
+        gt=0, description="largest difference between logits from a test clip's file and those of the evaluation"
+    )
+    trial_clips: int = Field(ge=1, le=10_000, description="test clips that the assembled student is tried on")
 
 
 class Params(Group):
@@ -315,7 +336,8 @@ def stage_keys(stage: str, path: Path = PIPELINE_FILE) -> list[str]:
     stages = _read_yaml(path)["stages"]
     if stage not in stages:
         raise CpfdError(f"{path}: no stage '{stage}'; there are: {', '.join(stages)}")
-    return [str(key) for key in stages[stage].get("params", [])]
+    definition = stages[stage].get("do", stages[stage])
+    return [str(key) for key in definition.get("params", [])]
 
 
 def reference() -> str:

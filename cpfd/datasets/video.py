@@ -37,7 +37,7 @@ def probe(path: Path) -> Probe:
     Raises ClipError when the file is missing, empty, not a video, has no video stream, ends before all the frames
     that its header announces, or its first frame cannot be decoded.
     """
-    with _opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         packets = [packet for packet in container.demux(stream) if packet.size]
         times = [float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base is not None]
         ends = [
@@ -46,7 +46,7 @@ def probe(path: Path) -> Probe:
             if p.pts is not None and p.time_base is not None
         ]
         announced = stream.frames
-        still = container.format.name.endswith("_pipe") or container.format.name == "image2"
+        still = is_still(container)
         rate = float(stream.average_rate or 0)
     if announced and len(packets) < announced:
         raise ClipError(f"truncated: {len(packets)} of {announced} frames are there")
@@ -68,9 +68,14 @@ def iter_frames(path: Path, size: tuple[int, int] | None = None) -> Iterator[NDA
         yield to_rgb(frame, size)
 
 
+def is_still(container: InputContainer) -> bool:
+    """Whether FFmpeg reads the file as an image rather than as a video."""
+    return container.format.name.endswith("_pipe") or container.format.name == "image2"
+
+
 def decode(path: Path) -> Iterator[av.VideoFrame]:
     """Decode every frame in order, in the clip's own pixel format; raises ClipError at the first that fails."""
-    with _opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         yield from container.decode(stream)
 
 
@@ -90,7 +95,8 @@ def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> NDArray
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a clip and its first video stream; whatever FFmpeg refuses inside the block is raised as ClipError."""
     if not path.is_file():
         raise ClipError("file is missing")
     if path.stat().st_size == 0:

@@ -13,6 +13,10 @@ CROSSFIT = Path("data/crossfit")
 CONFIDENCE = Path("data/confidence")
 MODELS = Path("models")
 REPORTS = Path("reports")
+CODE = Path(__file__).parent.parent
+"""The package itself, for fingerprints of unfinished work."""
+LOCK = Path("constraints.txt")
+"""The lock file of the environment: another library may give other bytes."""
 
 
 def run(stage: Callable[..., None]) -> None:

@@ -1,0 +1,1 @@
+"""Distillation: how confident the teacher is, and the losses that carry its knowledge to the student."""

@@ -1,0 +1,1 @@
+"""Features: sampled frames, tokens and scaled dense values, and the store that training reads them from."""

@@ -1,0 +1,1 @@
+"""Promotion: which student may be shipped, and the package that is shipped."""

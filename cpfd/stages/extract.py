@@ -1,0 +1,37 @@
+"""Stage `extract`: the content of every validated clip becomes features."""
+
+from cpfd.datasets.contract import RAW
+from cpfd.features.extract import extract_features
+from cpfd.files import SCRATCH, fingerprint, read_json, read_table
+from cpfd.params import load_params
+from cpfd.stages import CODE, CONTENT, LOCK, VALIDATED, run
+
+
+def main() -> None:
+    """Read data/validated and the clips it names; write data/features/content."""
+    params = load_params("extract")
+    dataset = read_json(VALIDATED / "dataset.json")
+    manifest = read_table(VALIDATED / "manifest.parquet")
+    quarantined = set(read_table(VALIDATED / "quarantine.parquet").query("table != 'dense'")["video_id"])
+    clips = len(manifest) + len(quarantined)
+    # The manifest holds every clip's content hash, so this knows when anything has changed since a killed run.
+    state = fingerprint(
+        [VALIDATED / "manifest.parquet", LOCK, CODE],
+        [group.model_dump() for group in (params.video, params.text, params.backbone, params.extract)],
+    )
+    extract_features(
+        dataset,
+        manifest,
+        RAW / dataset["name"] / "videos",
+        CONTENT,
+        SCRATCH / f"extract-{state}",
+        max_quarantined=int(params.validation.max_quarantine_share * clips) - len(quarantined),
+        video=params.video,
+        text=params.text,
+        backbone=params.backbone,
+        extract=params.extract,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""Stage `gate`: the student that would be shipped, held against the rules of params.yaml."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cpfd import metrics
+from cpfd.datasets.contract import RAW
+from cpfd.features.store import FeatureStore
+from cpfd.features.text import join_text
+from cpfd.files import read_json, read_table, write_json
+from cpfd.params import load_params
+from cpfd.promotion.gates import judge, try_student
+from cpfd.promotion.package import assemble_student
+from cpfd.stages import CONTENT, MODELS, REPORTS, VALIDATED, run
+
+
+def main() -> None:
+    """Read reports/metrics.json, the students, and some test clips' files; write reports/gate.json.
+
+    The measured latency goes to reports/latency.json, which is no output of the pipeline: it differs from run to run.
+    """
+    params = load_params("gate")
+    torch.set_num_threads(params.extract.threads)
+    summary = read_json(REPORTS / "metrics.json")
+    method, seed = summary["shipped"]["method"], summary["shipped"]["seed"]
+    store = FeatureStore(CONTENT)
+    student = assemble_student(MODELS / "students" / f"{method}-{seed}")
+
+    clips = store.index.iloc[store.rows("test", labelled=True)][["video_id"]][: params.gate.trial_clips]
+    manifest = clips.merge(read_table(VALIDATED / "manifest.parquet"), on="video_id", validate="1:1")
+    videos = RAW / store.meta["name"] / "videos"
+    files = [videos / path if path else None for path in manifest["path"]]
+    evaluated = _test_logits(method, seed).loc[manifest["video_id"]]
+    trial = try_student(
+        student,
+        list(zip(files, join_text(manifest, store.meta["text_columns"]), strict=True)),
+        np.stack(evaluated.to_list()),
+    )
+    write_json(REPORTS / "latency.json", {"milliseconds": trial.milliseconds, "clips": trial.clips})
+
+    alone, shipped = (
+        np.mean([_class_f1(store, name, each) for each in params.students.seeds], axis=0) for name in ("none", method)
+    )
+    drops = dict(zip(store.classes, (alone - shipped).tolist(), strict=True))
+    verdict = judge(summary, drops, trial, student.network.config.dense_values, params.gate)
+    write_json(REPORTS / "gate.json", verdict)
+    for rule in verdict["rules"]:
+        value = f"{trial.milliseconds:.0f}" if rule["name"] == "latency_ms" else rule["value"]
+        value = f"{value:.3f}" if isinstance(value, float) else "-" if value is None else value
+        print(f"gate: {'ok  ' if rule['passed'] else 'FAIL'} {rule['description']}: {value} (limit {rule['limit']:g})")
+    print(f"gate: {'passed' if verdict['passed'] else 'not passed'}: {method}, seed {seed}")
+
+
+def _test_logits(method: str, seed: int) -> "pd.Series[float]":
+    table = read_table(MODELS / "students" / f"{method}-{seed}" / "logits.parquet")
+    return table[table["split"] == "test"].set_index("video_id")["logits"]
+
+
+def _class_f1(store: FeatureStore, method: str, seed: int) -> "pd.Series[float]":
+    logits = _test_logits(method, seed)
+    rows = store.index.set_index("video_id").index.get_indexer(logits.index)
+    table = metrics.per_class(store.targets[rows], np.stack(logits.to_list()), store.classes, store.meta["task"])
+    return table["f1"]
+
+
+if __name__ == "__main__":
+    run(main)

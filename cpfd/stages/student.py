@@ -1,0 +1,45 @@
+"""Stage `student`: X-VLM trained by one method with one seed. It reads no dense feature."""
+
+import numpy as np
+
+from cpfd.features.store import FeatureStore
+from cpfd.files import SCRATCH, fingerprint, read_table, write_table, written_aside
+from cpfd.params import load_params
+from cpfd.stages import CODE, CONFIDENCE, CONTENT, LOCK, MODELS, run
+from cpfd.training.data import ClipDataset, logits_table
+from cpfd.training.fit import fit, network_config, predict_logits
+from cpfd.training.methods import method_targets
+
+
+def main(method: str, seed: str) -> None:
+    """Train one student; write models/students/<method>-<seed>: the network, its curves and its logits.
+
+    Reads the content features, data/confidence, and the logits of models/teacher, for distill.soft_targets.
+    """
+    params = load_params("student")
+    store = FeatureStore(CONTENT)
+    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", CONFIDENCE, MODELS / "teacher", CODE, LOCK]
+    state = fingerprint(inputs, params.model_dump(), method, seed)
+    confidence = read_table(CONFIDENCE / "confidence.parquet")
+    teacher = read_table(MODELS / "teacher" / "logits.parquet")
+    rows, targets = method_targets(method, store, confidence, teacher, params.distill)
+    with written_aside(MODELS / "students" / f"{method}-{seed}") as aside:
+        model = fit(
+            network_config(store, params.model, params.train),
+            ClipDataset(store, rows, targets),
+            ClipDataset(store, store.rows("validation", labelled=True)),
+            params.train,
+            seed=int(seed),
+            title=f"student {method}, seed {seed}",
+            scratch=SCRATCH / f"student-{method}-{seed}-{state}",
+            curves=aside / "curves",
+            tau=params.distill.tau,
+        )
+        judged = np.concatenate([store.rows(split, labelled=True) for split in ("validation", "test")])
+        logits = predict_logits(model, ClipDataset(store, judged))
+        model.save_pretrained(aside)
+        write_table(aside / "logits.parquet", logits_table(store, judged, logits))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Training: batches from the feature store, and one fit for teacher and students alike."""
