@@ -33,6 +33,87 @@ def params() -> None:
     typer.echo(reference())
 
 
+@app.command()
+def predict(
+    videos: Annotated[
+        list[Path] | None, typer.Argument(metavar="VIDEO...", help="Video or image files; none for text alone.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="The clip's text; once for each VIDEO in the same order, or once for a text alone."),
+    ] = None,
+    model: Annotated[Path, typer.Option(help="Folder of an exported student.")] = Path("models/student"),
+    top: Annotated[int, typer.Option(min=1, help="Classes to show of each clip in the table.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every class's probability.")] = False,
+) -> None:
+    """Classify videos with an exported student; it takes neither a data set nor DVC.
+
+    A file that cannot be classified is reported and does not stop the rest; the exit code is then 1.
+
+    Example: cpfd predict clip.mp4 --text "five minute pasta"
+
+    Example: cpfd predict *.mp4 --json > predictions.json
+    """
+    import json
+    from dataclasses import asdict
+
+    files: list[Path | None] = list(videos or [])
+    texts = text or [""] * len(files)
+    if not files and not text:
+        raise typer.BadParameter("name at least one VIDEO, or give --text")
+    if not files:
+        files = [None] * len(texts)
+    if len(texts) != len(files):
+        raise typer.BadParameter(f"{len(texts)} --text for {len(files)} videos; give one for each, or none")
+
+    from transformers.utils import logging
+
+    from cpfd.models.student import Student
+
+    logging.disable_progress_bar()
+    predictions = list(Student.load(model).predict(files, texts))
+    if as_json:
+        typer.echo(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("clip", "class", "probability", box=None)
+        for clip in predictions:
+            name = clip.video or clip.text
+            if clip.error is not None:
+                table.add_row(name, f"[red]error: {clip.error}[/]", "")
+            for rank, (label, probability) in enumerate(list(clip.probabilities.items())[:top]):
+                table.add_row("" if rank else name, label, f"{probability:.3f}")
+        Console().print(table)
+    if any(clip.error is not None for clip in predictions):
+        raise typer.Exit(1)
+
+
+@app.command()
+def results() -> None:
+    """Print the result table and the gate's verdict of the last `dvc repro`.
+
+    Example: dvc repro && cpfd results
+    """
+    from rich.console import Console
+
+    from cpfd.errors import CpfdError
+    from cpfd.evaluation.report import result_table, verdict
+    from cpfd.files import read_json
+
+    reports = Path("reports")
+    needed = [reports / "metrics.json", reports / "gate.json", reports / "index.html"]
+    for path in needed:
+        if not path.is_file():
+            raise CpfdError(f"{path}: not there yet; `dvc repro` makes it, `dvc pull` fetches it")
+    metrics, gate = (read_json(path) for path in needed[:2])
+    console = Console()
+    console.print(result_table(metrics))
+    console.print(verdict(metrics, gate))
+    console.print(f"The whole report: {needed[2]}")
+
+
 import_app = typer.Typer(
     help="Build a data set in data/raw/NAME from your own data (docs/datasets.md).", no_args_is_help=True
 )

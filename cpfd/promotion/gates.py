@@ -64,9 +64,9 @@ def judge(
     method = shipped["method"]
     worst = max(class_drops, key=lambda name: class_drops[name])
     if method == "none":
-        probability, gap, alone = 1.0, {"share": None, "why": None}, "it is the student alone"
+        probability, gap, alone = 1.0, {"mean": None, "reason": None}, "it is the student alone"
     else:
-        probability = metrics["comparisons"][method]["none"]["not_worse"]
+        probability = metrics["comparisons"][method]["none"]["probability"]
         gap, alone = metrics["gap_closed"][method], ""
     rules = [
         _rule("macro_f1", "macro-F1 on the test split", shipped["test"]["macro_f1"], ">=", limits.min_macro_f1),
@@ -81,10 +81,10 @@ def judge(
         _rule(
             "gap_closed",
             "share of the teacher-student gap that is closed",
-            gap["share"],
+            gap["mean"],
             ">=",
             limits.min_gap_closed,
-            alone or gap["why"] or "",
+            alone or gap["reason"] or "",
         ),
         _rule(
             "class_f1_drop",

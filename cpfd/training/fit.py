@@ -21,14 +21,13 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
 from cpfd.distill.losses import distillation_loss
 from cpfd.errors import CpfdError
 from cpfd.features.backbones import TextEncoder, VisionEncoder
 from cpfd.features.store import FeatureStore
-from cpfd.files import remove
+from cpfd.files import read_json, remove
 from cpfd.metrics import macro_f1
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification
 from cpfd.params import Model, Train
@@ -102,7 +101,7 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     scratch.mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
+    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(scratch))
     model = trainer.model
     assert isinstance(model, XVlmForVideoClassification)
     remove(scratch)
@@ -236,6 +235,18 @@ class _Progress(TrainerCallback):
             self.live.log_metric(name, value)
         if kept:
             self.live.make_summary()
+
+
+def _last_whole_checkpoint(scratch: Path) -> str | None:
+    """The newest checkpoint that was written to its end; a kill may have left a newer one in pieces."""
+    for checkpoint in sorted(scratch.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            read_json(checkpoint / "trainer_state.json")  # Trainer writes it last
+        except (OSError, ValueError):
+            remove(checkpoint)
+        else:
+            return str(checkpoint)
+    return None
 
 
 def _as_is(batch: Batch) -> Batch:

@@ -1,0 +1,42 @@
+# `make demo` and `make test` do everything on a machine with Python 3.11 to 3.13 and make; `make help` lists the rest.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help install demo test lint lock deps clean
+
+help:  ## List what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: .venv/.installed  ## Create .venv with everything in it
+
+# torch comes first and by its exact version: left to itself, pip would take the newest, CUDA libraries included.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		"$$(grep '^torch==' constraints.txt)" --editable '.[dev]'
+	touch $@
+
+demo: .venv/.installed  ## Run the whole pipeline on the demo data set, or whatever params.yaml says has changed
+	dvc repro
+	cpfd results
+
+test: .venv/.installed  ## Run the tests
+	python -m pytest --numprocesses 2 --dist loadfile
+
+lint: .venv/.installed  ## Check style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+lock:  ## Resolve the newest allowed versions of all dependencies into constraints.txt
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet torch==2.13.0 --editable '.[dev]'
+	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	rm -rf build/lock
+
+deps: .venv/.installed  ## Bring the code dependencies of dvc.yaml in step with the imports
+	python -m tests.code_deps
+
+clean:  ## Remove the environment, caches and unfinished work, but no data, model or report
+	rm -rf .venv .scratch build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,15 @@
+"""Generate the demo data set: reads the group `demo` of params.yaml, writes data/raw/demo."""
+
+from cpfd.datasets.contract import RAW
+from cpfd.datasets.demo import generate
+from cpfd.params import load_params
+from cpfd.stages import run
+
+
+def main() -> None:
+    """Write data/raw/demo."""
+    generate(RAW / "demo", load_params("demo").demo)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,69 @@
+"""Stage `evaluate`: teacher and students on the validation and test split, compared; which student is shipped."""
+
+import re
+
+import pandas as pd
+
+from cpfd import metrics
+from cpfd.errors import CpfdError
+from cpfd.evaluation import plots, results
+from cpfd.files import read_json, read_table, remove, write_json, write_table, written_aside
+from cpfd.params import load_params
+from cpfd.stages import CONFIDENCE, CONTENT, MODELS, REPORTS, run
+
+STUDENTS = MODELS / "students"
+
+
+def main() -> None:
+    """Read logits, data/features/content and data/confidence; write reports/metrics.json and reports/plots."""
+    params = load_params("evaluate")
+    methods, seeds, bins = params.students.methods, params.students.seeds, params.evaluation.calibration_bins
+    files = {"teacher": [MODELS / "teacher" / "logits.parquet"]}
+    files |= {method: [STUDENTS / f"{method}-{seed}" / "logits.parquet" for seed in seeds] for method in methods}
+    _remove_orphans({f"{method}-{seed}" for method in methods for seed in seeds})
+    dataset = read_json(CONTENT / "meta.json")
+    classes, task = dataset["classes"], dataset["task"]
+    index = read_table(CONTENT / "index.parquet")
+    validation, test = (results.read_split(name, index, classes, task, files) for name in ("validation", "test"))
+    method = read_json(CONFIDENCE / "summary.json")["method"]
+    if method not in methods:
+        raise CpfdError(
+            f"{CONFIDENCE / 'summary.json'}: method '{method}' is to be shipped, but students.methods in params.yaml"
+            f" has only {', '.join(methods)}: add it there, or name one of these as distill.method"
+        )
+    shipped = results.choose_shipped(method, seeds, validation)
+    summary = results.summarise(validation, test, shipped, params.evaluation)
+    shipped_logits = test.logits[method][shipped.run]
+    runs = results.runs_table(validation, test, seeds)
+    reliability = metrics.reliability(test.targets, shipped_logits, task, bins)
+    f1 = {model: scores["macro_f1"] for model, scores in summary["test"].items()}
+
+    with written_aside(REPORTS / "plots") as folder:
+        folder.mkdir()
+        write_table(folder / "runs.csv", runs)
+        write_table(folder / "f1.csv", pd.DataFrame([{"model": model, **values} for model, values in f1.items()]))
+        plots.plot_f1(folder / "f1.png", f1, runs, method, params.evaluation.interval)
+        write_table(folder / "reliability.csv", reliability)
+        title = f"Reliability (calibration error {metrics.calibration_error(reliability):.3f})"
+        plots.plot_reliability(folder / "reliability.png", title, {"student": reliability})
+        write_table(folder / "per_class.csv", results.class_table(test, shipped))
+        if task == "single_label":  # clips of several classes have no one cell; per_class.csv tells their errors
+            pairs = results.confusion_pairs(test, shipped)
+            write_table(folder / "confusion.csv", pairs)
+            plots.plot_confusion(folder / "confusion.png", pairs, classes)
+    write_json(REPORTS / "metrics.json", summary)
+
+
+def _remove_orphans(wanted: set[str]) -> None:
+    """Delete students of methods and seeds that params.yaml no longer has.
+
+    DVC leaves outputs of stages that have gone; all of models/students being a dependency of this stage, they would
+    change its hash, and with it dvc.lock, though nothing reads them. DVC's cache still has them.
+    """
+    for folder in sorted(STUDENTS.iterdir()) if STUDENTS.is_dir() else []:
+        if re.fullmatch(r"(none|pfd|cpfd|posterior)-\d+", folder.name) and folder.name not in wanted:
+            remove(folder)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Validation: what cannot be used goes to quarantine with its reason, what is left must meet expectations."""
