@@ -76,15 +76,17 @@ def predict(
         typer.echo(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
     else:
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
+        from rich.text import Text
 
-        table = Table("clip", "class", "probability", box=None)
+        table = Table(Column("clip", overflow="fold"), "class", "probability", box=None)
         for clip in predictions:
-            name = clip.video or clip.text
+            # Text, because brackets in a plain string would be read as markup.
+            name = Text(clip.video or clip.text)
             if clip.error is not None:
-                table.add_row(name, f"[red]error: {clip.error}[/]", "")
+                table.add_row(name, Text(f"error: {clip.error}", "red"), "")
             for rank, (label, probability) in enumerate(list(clip.probabilities.items())[:top]):
-                table.add_row("" if rank else name, label, f"{probability:.3f}")
+                table.add_row("" if rank else name, Text(label), f"{probability:.3f}")
         Console().print(table)
     if any(clip.error is not None for clip in predictions):
         raise typer.Exit(1)

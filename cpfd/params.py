@@ -308,10 +308,6 @@ def check_params(content: Any, path: Path = PARAMS_FILE) -> Params:
         low, high = getattr(getattr(params, group), smaller), getattr(getattr(params, group), larger)
         if low > high:
             problems.append(f"{group}.{smaller}: {low} must not be above {group}.{larger} {high}")
-    for group in ("split", "demo"):
-        shares = getattr(params, group)
-        if shares.validation_share + shares.test_share >= 1:
-            problems.append(f"{group}: validation_share and test_share leave nothing to train on")
     lists: dict[str, list[Any]] = {
         "students.methods": params.students.methods,
         "students.seeds": params.students.seeds,
@@ -368,7 +364,7 @@ def _read_yaml(path: Path) -> Any:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CpfdError(f"{path}: no such file; run this in the root of a CPFD project") from None
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise CpfdError(f"{path}: not valid YAML: {error}") from None
 
 

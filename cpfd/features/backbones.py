@@ -83,9 +83,6 @@ def vision_spec(name: str, revision: str | None, grid: int, size: int) -> dict[s
             "config": None,
         }
     config = _config(name, revision, "vision")
-    expected = getattr(config, "image_size", size)
-    if expected not in (size, [size, size], (size, size)) and hasattr(config, "patch_size"):
-        raise CpfdError(f"params.yaml: video.size: {size}: backbone.vision {name} takes frames of {expected} pixels")
     try:
         preprocessing, _ = ImageProcessingMixin.get_image_processor_dict(name, revision=revision)
         mean, std = preprocessing["image_mean"], preprocessing["image_std"]
@@ -94,16 +91,8 @@ def vision_spec(name: str, revision: str | None, grid: int, size: int) -> dict[s
             f"params.yaml: backbone.vision: {name}: its preprocessor_config.json, which must give image_mean and"
             f" image_std, cannot be read: {error}"
         ) from None
-    hidden = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
-    return {
-        "name": name,
-        "revision": revision,
-        "grid": grid,
-        "dim": hidden,
-        "mean": list(mean),
-        "std": list(std),
-        "config": _plain(config),
-    }
+    spec = {"name": name, "revision": revision, "grid": grid, "mean": list(mean), "std": list(std)}
+    return {**spec, "config": _plain(config), "dim": _vision_dim(name, _plain(config), size)}
 
 
 def text_spec(name: str, revision: str | None) -> dict[str, Any]:
@@ -155,6 +144,17 @@ def _transformer(spec: dict[str, Any], kind: str, pretrained: bool) -> nn.Module
         model = AutoModel.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
     # A two-tower model such as CLIP holds both encoders; each of ours takes its own.
     return cast(nn.Module, getattr(model, f"{kind}_model", model))
+
+
+def _vision_dim(name: str, config: dict[str, Any], size: int) -> int:
+    """Width of the features of frames of `size` pixels, by a run without numbers: configs have many names for it."""
+    try:
+        with torch.device("meta"):
+            network = _transformer({"config": config}, "vision", pretrained=False)
+            features = network(pixel_values=torch.empty(1, 3, size, size)).last_hidden_state
+    except (ValueError, RuntimeError) as error:
+        raise CpfdError(f"params.yaml: video.size: {size}: backbone.vision {name} refuses them: {error}") from None
+    return int(features.shape[1 if features.dim() == 4 else 2])
 
 
 def _config(name: str, revision: str | None, kind: str) -> Any:

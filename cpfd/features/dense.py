@@ -1,7 +1,5 @@
 """Privileged dense features, scaled for the teacher."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,7 +19,10 @@ def scale_dense(values: pd.DataFrame, train: NDArray[np.bool_], scaler: str) -> 
     without any value among those rows counts as missing everywhere.
     """
     raw = values.to_numpy(np.float64)
-    missing = np.isnan(raw) | np.isnan(raw[train]).all(axis=0)
+    if not raw.shape[1]:  # a data set without dense features: the teacher then knows no more than the student
+        return raw.astype(np.float32)
+    unknown = np.isnan(raw[train]).all(axis=0)
+    missing = np.isnan(raw) | unknown
     if scaler == "signed_log":
         fitted = make_pipeline(FunctionTransformer(lambda x: np.sign(x) * np.log1p(np.abs(x))), StandardScaler())
     elif scaler == "robust":
@@ -30,8 +31,7 @@ def scale_dense(values: pd.DataFrame, train: NDArray[np.bool_], scaler: str) -> 
         fitted = QuantileTransformer(
             output_distribution="normal", n_quantiles=min(1000, int(train.sum())), subsample=None
         )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice|Degrees of freedom|Mean of empty slice", RuntimeWarning)
-        scaled = fitted.fit(raw[train]).transform(raw)
+    known = np.where(unknown, 0, raw)  # scalers cannot be fitted on nothing
+    scaled = fitted.fit(known[train]).transform(known)
     scaled = np.where(missing, 0, np.clip(scaled, -LIMIT, LIMIT))
     return np.concatenate([scaled, missing], axis=1).astype(np.float32)

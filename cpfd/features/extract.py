@@ -49,21 +49,22 @@ def extract_features(
     """
     torch.set_num_threads(extract.threads)
     encode = _Encoder(manifest, video, text, backbone)
-    shards = [manifest.iloc[i : i + extract.shard_clips] for i in range(0, len(manifest), extract.shard_clips)]
+    shards = {
+        scratch / f"{start // extract.shard_clips:05d}": manifest.iloc[start : start + extract.shard_clips]
+        for start in range(0, len(manifest), extract.shard_clips)
+    }
+    finished = sum(len(shard) for folder, shard in shards.items() if folder.exists())
     with (
         ThreadPoolExecutor(extract.threads) as pool,
-        tqdm(total=len(manifest), desc="extract", unit="clip", smoothing=0.1) as progress,
+        tqdm(total=len(manifest), initial=finished, desc="extract", unit="clip", smoothing=0.1) as progress,
     ):
-        for number, shard in enumerate(shards):
-            folder = scratch / f"{number:05d}"
-            if folder.exists():
-                progress.update(len(shard))
-                progress.initial += len(shard)  # so that clips/s and the time left speak of this run alone
-                continue
-            with written_aside(folder) as aside:
-                aside.mkdir(parents=True)
-                _write_shard(shard, videos, aside, encode, pool, progress)
-    _assemble(dataset, manifest, encode, output, scratch, len(shards), max_quarantined)
+        for folder, shard in shards.items():
+            if not folder.exists():
+                with written_aside(folder) as aside:
+                    aside.mkdir(parents=True)
+                    _write_shard(shard, videos, aside, encode, pool, progress)
+    _assemble(dataset, manifest, encode, output, list(shards), max_quarantined)
+    remove(scratch)
 
 
 class _Encoder:
@@ -144,14 +145,13 @@ def _assemble(
     manifest: pd.DataFrame,
     encode: _Encoder,
     output: Path,
-    scratch: Path,
-    shards: int,
+    shards: list[Path],
     max_quarantined: int,
 ) -> None:
-    found = [read_json(scratch / f"{number:05d}" / "rows.json") for number in range(shards)]
-    index = pd.DataFrame([row for shard in found for row in shard["rows"]])
+    found = {shard: read_json(shard / "rows.json") for shard in shards}
+    index = pd.DataFrame([row for shard in found.values() for row in shard["rows"]])
     quarantine = pd.DataFrame(
-        [row for shard in found for row in shard["quarantine"]], columns=["table", "video_id", "reason"]
+        [row for shard in found.values() for row in shard["quarantine"]], columns=["table", "video_id", "reason"]
     )
     if len(quarantine) > max_quarantined:
         raise CpfdError(
@@ -164,12 +164,11 @@ def _assemble(
         raise CpfdError(f"no training clip of {', '.join(lost)} can be decoded")
     with written_aside(output) as aside:
         (aside / "shards").mkdir(parents=True)
-        kept_shards = [number for number, shard in enumerate(found) if shard["rows"]]
-        for position, number in enumerate(kept_shards):
-            target = aside / "shards" / f"{position:05d}"
+        for number, shard in enumerate(shard for shard in shards if found[shard]["rows"]):
+            target = aside / "shards" / f"{number:05d}"
             target.mkdir()
             for part in PARTS:
-                link(scratch / f"{number:05d}" / f"{part}.npy", target / f"{part}.npy")
+                link(shard / f"{part}.npy", target / f"{part}.npy")
         write_table(aside / "index.parquet", index)
         write_table(aside / "quarantine.parquet", quarantine)
         meta = {
@@ -183,7 +182,6 @@ def _assemble(
             "text": encode.text_spec,
         }
         write_json(aside / "meta.json", meta)
-    remove(scratch)
 
 
 def _chunks(clips: Iterator[Any]) -> Iterator[list[Any]]:

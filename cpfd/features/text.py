@@ -13,7 +13,12 @@ def join_text(manifest: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """One string per clip: its text columns in the order given, white space folded, empty ones passed over."""
     present = [column for column in columns if column in manifest]
     rows = manifest[present].itertuples(index=False) if present else [()] * len(manifest)
-    return [" | ".join(folded for part in row if (folded := re.sub(r"\s+", " ", part).strip())) for row in rows]
+    return [" | ".join(folded for part in row if (folded := fold(part))) for row in rows]
+
+
+def fold(text: str) -> str:
+    """Every run of white space becomes one space; none at the ends."""
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def tokenize(

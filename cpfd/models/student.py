@@ -8,6 +8,7 @@ import torch
 
 from cpfd.datasets.video import ClipError
 from cpfd.errors import CpfdError
+from cpfd.features.text import fold
 from cpfd.metrics import probabilities
 from cpfd.models.processing import XVlmProcessor
 from cpfd.models.xvlm import XVlmForVideoClassification
@@ -53,14 +54,18 @@ class Student:
 
     @torch.inference_mode()
     def logits(self, video: Path | None, text: str) -> torch.Tensor:
-        """Logits[C] of one clip; raises ClipError when its video cannot be decoded."""
-        logits = self.network(**self.processor([video], [text])).logits
+        """Logits[C] of one clip; raises ClipError when its video cannot be decoded.
+
+        A text is not looked at where the student was trained on videos alone.
+        """
+        read = fold(text) if self.network.config.text_columns else ""
+        logits = self.network(**self.processor([video], [read])).logits
         assert logits is not None
         return logits[0].float()
 
     def _refuse_unseen(self, video: Path | None, text: str) -> None:
         config = self.network.config
-        usable = (video is not None and config.frames > 0) or (bool(text) and bool(config.text_columns))
+        usable = (video is not None and config.frames > 0) or (bool(fold(text)) and bool(config.text_columns))
         if not usable:
             seen = [*(["videos"] if config.frames else []), *(config.text_columns or [])]
             raise ClipError(f"nothing to go by: this student was trained on {', '.join(seen)}")

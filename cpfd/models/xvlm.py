@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from cpfd.features.backbones import TextEncoder, VisionEncoder
@@ -45,6 +45,9 @@ class XVlmConfig(PreTrainedConfig):
     dense_values: int = 0
     """Length of the dense vector, missing-value indicators included; 0 for a student."""
     dense_tokens: int = 4
+
+
+AutoConfig.register(XVlmConfig.model_type, XVlmConfig)  # else transformers warns that it does not know the type
 
 
 @dataclass

@@ -17,7 +17,7 @@ def main() -> None:
     shipped = metrics["shipped"]
     student = assemble_student(MODELS / "students" / f"{shipped['method']}-{shipped['seed']}")
     parameters = io.StringIO()
-    YAML().dump(params.model_dump(), parameters)
+    YAML().dump({group: values for group, values in params.model_dump().items() if values}, parameters)
     card = {
         "dataset": read_json(VALIDATED / "dataset.json"),
         "metrics": metrics,

@@ -12,8 +12,7 @@ def main() -> None:
     params = load_params("extract")
     dataset = read_json(VALIDATED / "dataset.json")
     manifest = read_table(VALIDATED / "manifest.parquet")
-    quarantined = set(read_table(VALIDATED / "quarantine.parquet").query("table != 'dense'")["video_id"])
-    clips = len(manifest) + len(quarantined)
+    clips = len(manifest) + dataset["quarantined"]
     # The manifest holds every clip's content hash, so this knows when anything has changed since a killed run.
     state = fingerprint(
         [VALIDATED / "manifest.parquet", LOCK, CODE],
@@ -25,7 +24,7 @@ def main() -> None:
         RAW / dataset["name"] / "videos",
         CONTENT,
         SCRATCH / f"extract-{state}",
-        max_quarantined=int(params.validation.max_quarantine_share * clips) - len(quarantined),
+        max_quarantined=int(params.validation.max_quarantine_share * clips) - dataset["quarantined"],
         video=params.video,
         text=params.text,
         backbone=params.backbone,

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cpfd.errors import CpfdError
 from cpfd.features.store import FeatureStore
+from cpfd.files import read_table
 
 Array = NDArray[np.float32]
 Batch = dict[str, Tensor]
@@ -68,12 +70,13 @@ class ClipDataset(Dataset[Batch]):
 
 
 def load_dense(folder: Path, store: FeatureStore) -> Array:
-    """Dense features[N, M] in the order of the store, from the output of stage `dense`."""
-    import pandas as pd
-
-    ids = pd.Index(pd.read_parquet(folder / "video_id.parquet")["video_id"])
+    """Dense features[N, M] in the order of the store, from stage `dense`; raises CpfdError where a clip lacks them."""
+    ids = pd.Index(read_table(folder / "video_id.parquet")["video_id"])
     values: Array = np.load(folder / "values.npy", mmap_mode="r")
-    return np.asarray(values[ids.get_indexer(store.index["video_id"])])
+    rows = ids.get_indexer(store.index["video_id"])
+    if (rows < 0).any():
+        raise CpfdError(f"{folder}: no row for clip {store.index['video_id'][rows < 0].iloc[0]}; run `dvc repro`")
+    return np.asarray(values[rows])
 
 
 def logits_table(store: FeatureStore, rows: NDArray[np.int64], logits: Array) -> pd.DataFrame:

@@ -79,6 +79,7 @@ def fit(
         save_total_limit=1,
         logging_steps=steps,
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # else early stopping would count from nothing again
         metric_for_best_model="macro_f1",
         greater_is_better=True,
         seed=seed,
@@ -238,14 +239,20 @@ class _Progress(TrainerCallback):
 
 
 def _last_whole_checkpoint(scratch: Path) -> str | None:
-    """The newest checkpoint that was written to its end; a kill may have left a newer one in pieces."""
+    """The newest checkpoint to go on from, if any.
+
+    A kill may have left a newer one in pieces. It may also have left the very last one, from which Trainer would go on
+    although training is over: both are removed, and their steps are done again from the one before.
+    """
     for checkpoint in sorted(scratch.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
         try:
-            read_json(checkpoint / "trainer_state.json")  # Trainer writes it last
+            state = read_json(checkpoint / "trainer_state.json")  # Trainer writes it last
         except (OSError, ValueError):
             remove(checkpoint)
-        else:
+            continue
+        if not state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]:
             return str(checkpoint)
+        remove(checkpoint)
     return None
 
 

@@ -68,6 +68,7 @@ def _summary(dataset: Dataset, raw: RawDataset, checked: CheckedDataset) -> dict
         "dense_columns": checked.dense_columns["column"].tolist(),
         "clips": _per_split(manifest),
         "labelled": _per_split(manifest[manifest["label"] != ""]),
+        "quarantined": checked.quarantined_clips,
     }
 
 

@@ -19,7 +19,7 @@ if "CPFD_TRACE" in os.environ and any(word.startswith("cpfd.stages.") for word i
     def note_open(event: str, arguments: tuple) -> None:
         if event == "open" and isinstance(arguments[0], str | os.PathLike) and not (arguments[2] or 0) & os.O_WRONLY:
             path = os.path.abspath(arguments[0])
-            if path.startswith(here + os.sep):
+            if path.startswith(here + os.sep) and os.path.isfile(path):
                 files.add(os.path.relpath(path, here))
 
     sys.addaudithook(note_open)
