@@ -73,6 +73,8 @@ def new_model(store: FeatureStore, *, dense_values: int = 0, seed: int = 0, **mo
         for name, parameter in network.named_parameters():
             if "position" in name or name in ("no_video", "query", "head.2.weight"):
                 parameter.normal_()
+            elif parameter.dim() == 2 and not name.startswith(("vision_encoder", "text_encoder")):
+                parameter.mul_(12)
     return network
 
 
