@@ -150,7 +150,7 @@ class Backbone(Group):
 class Extract(Group):
     """How clips are decoded and encoded."""
 
-    threads: int = Field(ge=1, le=256, description="threads for decoding and encoding; part of what fixes the bits")
+    threads: int = Field(ge=1, le=256, description="clips decoded and encoded side by side")
     shard_clips: int = Field(ge=1, le=100_000, description="clips in a shard, the unit that a killed run resumes at")
 
 

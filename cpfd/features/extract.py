@@ -1,10 +1,8 @@
 """Building the feature store: every clip is decoded, and encoded where the backbones are frozen, exactly once."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,11 +18,19 @@ from cpfd.features.backbones import TextEncoder, VisionEncoder, load_tokenizer, 
 from cpfd.features.decoding import sample_frames
 from cpfd.features.store import PARTS
 from cpfd.features.text import join_text, tokenize
-from cpfd.files import link, read_json, remove, write_json, write_table, written_aside
+from cpfd.files import link, read_table, remove, write_json, write_table, written_aside
 from cpfd.params import Backbone, Extract, Text, Video
 
 ENCODED_TOGETHER = 16
-"""Clips encoded in one go: enough to keep the cores busy, few enough to stay small in memory."""
+"""Clips decoded and encoded in one go by one thread: enough to be efficient, few enough to stay small in memory."""
+
+
+class _Chunk(NamedTuple):
+    """Some clips: their arrays in the order of PARTS (none where no clip can be decoded), index and quarantine rows."""
+
+    arrays: tuple[NDArray[Any], ...]
+    rows: pd.DataFrame
+    quarantine: pd.DataFrame
 
 
 def extract_features(
@@ -47,8 +53,9 @@ def extract_features(
 
     Raises CpfdError when more than `max_quarantined` clips fail, or a class loses all of its training clips.
     """
-    torch.set_num_threads(extract.threads)
-    encode = _Encoder(manifest, video, text, backbone)
+    # Clips side by side, one thread each: no waiting between layers, and the number of threads changes no bit.
+    torch.set_num_threads(1)
+    encode = _Encoder(manifest, videos, video, text, backbone)
     shards = {
         scratch / f"{start // extract.shard_clips:05d}": manifest.iloc[start : start + extract.shard_clips]
         for start in range(0, len(manifest), extract.shard_clips)
@@ -62,16 +69,16 @@ def extract_features(
             if not folder.exists():
                 with written_aside(folder) as aside:
                     aside.mkdir(parents=True)
-                    _write_shard(shard, videos, aside, encode, pool, progress)
+                    _write_shard(shard, aside, encode, pool, progress)
     _assemble(dataset, manifest, encode, output, list(shards), max_quarantined)
     remove(scratch)
 
 
 class _Encoder:
-    """Turns decoded frames and joined text into what the store keeps."""
+    """Turns clips into what the store keeps; its methods may run in several threads at once."""
 
-    def __init__(self, manifest: pd.DataFrame, video: Video, text: Text, backbone: Backbone) -> None:
-        self.size, self.frozen = video.size, backbone.mode == "frozen"
+    def __init__(self, manifest: pd.DataFrame, videos: Path, video: Video, text: Text, backbone: Backbone) -> None:
+        self.videos, self.size, self.frozen = videos, video.size, backbone.mode == "frozen"
         # A data set of text alone, or of videos alone, costs and stores nothing for what it does not have.
         self.frames = video.frames if (manifest["path"] != "").any() else 0
         self.text_columns = [name for name in text.columns if name in manifest and (manifest[name] != "").any()]
@@ -84,19 +91,42 @@ class _Encoder:
             self.vision = VisionEncoder(self.vision_spec, pretrained=True).eval().to(self.device)
             self.words = TextEncoder(self.text_spec, pretrained=True).eval().to(self.device)
 
-    def decode(self, path: Path | None) -> NDArray[np.uint8] | ClipError:
+    def __call__(self, clips: pd.DataFrame, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> _Chunk:
+        """Decode and encode a few clips of the manifest, whose text is ids[n, L] with mask[n, L]."""
+        decoded = [self._decode(path) for path in clips["path"]]
+        good = np.array([not isinstance(frames, ClipError) for frames in decoded])
+        kept = clips[good]
+        rows = pd.DataFrame(
+            {
+                "video_id": kept["video_id"],
+                "split": kept["split"],
+                "label": kept["label"],
+                "creator_id": kept.get("creator_id", ""),
+                "has_video": kept["path"] != "",
+                "has_text": mask[good].any(axis=1),
+            }
+        )
+        reasons = [str(frames) for frames in decoded if isinstance(frames, ClipError)]
+        quarantine = pd.DataFrame({"table": "clips", "video_id": clips["video_id"][~good], "reason": reasons})
+        if not good.any():
+            return _Chunk((), rows, quarantine)
+        frames = np.stack([frames for frames in decoded if not isinstance(frames, ClipError)])
+        return _Chunk(self._encode(frames, ids[good], mask[good]), rows, quarantine)
+
+    def _decode(self, path: str) -> NDArray[np.uint8] | ClipError:
         """Sample the frames of a clip: rgb[F, size, size, 3]; black for a clip without a video."""
-        if path is None:
+        if not path:
             return np.zeros((self.frames, self.size, self.size, 3), np.uint8)
         try:
-            return sample_frames(path, self.frames, self.size)
+            return sample_frames(self.videos / path, self.frames, self.size)
         except ClipError as error:
             return error
 
     @torch.inference_mode()
-    def __call__(self, frames: NDArray[np.uint8], texts: list[str]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Encode frames[n, F, H, W, 3] and n texts into the arrays `frames`, `text` and `mask` of a shard."""
-        ids, mask = tokenize(texts, self.tokenizer, self.max_tokens)
+    def _encode(
+        self, frames: NDArray[np.uint8], ids: NDArray[np.int64], mask: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], ...]:
+        """Encode frames[n, F, H, W, 3] and text into the arrays of a shard, in the order of PARTS."""
         if not self.frozen:
             return frames, ids, mask
         visual = self.vision(torch.from_numpy(frames).flatten(0, 1).to(self.device)).unflatten(0, frames.shape[:2])
@@ -109,35 +139,20 @@ class _Encoder:
 
 
 def _write_shard(
-    shard: pd.DataFrame, videos: Path, folder: Path, encode: _Encoder, pool: ThreadPoolExecutor, progress: "tqdm[Any]"
+    shard: pd.DataFrame, folder: Path, encode: _Encoder, pool: ThreadPoolExecutor, progress: "tqdm[Any]"
 ) -> None:
-    texts = dict(zip(shard["video_id"], join_text(shard, encode.text_columns), strict=True))
-    paths = [videos / path if path else None for path in shard["path"]]
-    arrays, rows, quarantine = [], [], []
-    for chunk in _chunks(zip(shard.itertuples(index=False), pool.map(encode.decode, paths), strict=True)):
-        good = []
-        for clip, frames in chunk:
-            if isinstance(frames, ClipError):
-                quarantine.append({"table": "clips", "video_id": clip.video_id, "reason": str(frames)})
-            else:
-                good.append((clip, frames))
-        if good:
-            arrays.append(encode(np.stack([frames for _, frames in good]), [texts[clip.video_id] for clip, _ in good]))
-        rows += [
-            {
-                "video_id": clip.video_id,
-                "split": clip.split,
-                "label": clip.label,
-                "creator_id": getattr(clip, "creator_id", ""),
-                "has_video": bool(clip.path),
-                "has_text": bool(texts[clip.video_id]),
-            }
-            for clip, _ in good
-        ]
-        progress.update(len(chunk))
-    for name, parts in zip(PARTS, zip(*arrays, strict=True), strict=True) if arrays else ():
-        np.save(folder / f"{name}.npy", np.concatenate(parts))
-    write_json(folder / "rows.json", {"rows": rows, "quarantine": quarantine})
+    ids, mask = tokenize(join_text(shard, encode.text_columns), encode.tokenizer, encode.max_tokens)
+    parts = [slice(start, start + ENCODED_TOGETHER) for start in range(0, len(shard), ENCODED_TOGETHER)]
+    chunks = []
+    clips = [shard.iloc[part] for part in parts]
+    for chunk in pool.map(encode, clips, [ids[part] for part in parts], [mask[part] for part in parts]):
+        progress.update(len(chunk.rows) + len(chunk.quarantine))
+        chunks.append(chunk)
+    whole = [chunk.arrays for chunk in chunks if chunk.arrays]
+    for name, arrays in zip(PARTS, zip(*whole, strict=True), strict=True) if whole else ():
+        np.save(folder / f"{name}.npy", np.concatenate(arrays))
+    write_table(folder / "quarantine.parquet", pd.concat([chunk.quarantine for chunk in chunks]))
+    write_table(folder / "rows.parquet", pd.concat([chunk.rows for chunk in chunks]))
 
 
 def _assemble(
@@ -148,11 +163,9 @@ def _assemble(
     shards: list[Path],
     max_quarantined: int,
 ) -> None:
-    found = {shard: read_json(shard / "rows.json") for shard in shards}
-    index = pd.DataFrame([row for shard in found.values() for row in shard["rows"]])
-    quarantine = pd.DataFrame(
-        [row for shard in found.values() for row in shard["quarantine"]], columns=["table", "video_id", "reason"]
-    )
+    rows = {shard: read_table(shard / "rows.parquet") for shard in shards}
+    index = pd.concat(rows.values(), ignore_index=True)
+    quarantine = pd.concat([read_table(shard / "quarantine.parquet") for shard in shards], ignore_index=True)
     if len(quarantine) > max_quarantined:
         raise CpfdError(
             f"{len(quarantine)} of {len(manifest)} clips cannot be decoded, {max_quarantined} more may be quarantined"
@@ -164,7 +177,7 @@ def _assemble(
         raise CpfdError(f"no training clip of {', '.join(lost)} can be decoded")
     with written_aside(output) as aside:
         (aside / "shards").mkdir(parents=True)
-        for number, shard in enumerate(shard for shard in shards if found[shard]["rows"]):
+        for number, shard in enumerate(shard for shard in shards if len(rows[shard])):
             target = aside / "shards" / f"{number:05d}"
             target.mkdir()
             for part in PARTS:
@@ -182,8 +195,3 @@ def _assemble(
             "text": encode.text_spec,
         }
         write_json(aside / "meta.json", meta)
-
-
-def _chunks(clips: Iterator[Any]) -> Iterator[list[Any]]:
-    while chunk := list(islice(clips, ENCODED_TOGETHER)):
-        yield chunk
