@@ -145,7 +145,7 @@ def result_markdown(metrics: Mapping[str, Any]) -> str:
     for model, cells in result_rows(metrics).items():
         flat = [cell.replace("\n", " ") for cell in cells] + [""] * (len(RESULT_COLUMNS) - len(cells))
         if model == metrics["shipped"]["method"]:
-            flat[0] = f"**{flat[0]}** (shipped)"
+            flat[0] = f"**{flat[0]}** (at the gate)"
         lines.append("| " + " | ".join(flat) + " |")
     return "\n".join(lines)
 
