@@ -101,7 +101,16 @@ def test_a_stage_opens_no_file_that_dvc_does_not_watch(project: Project, trace: 
     written = (*body(definition).get("outs", []), *[next(iter(m)) for m in body(definition).get("metrics", [])])
     own = [out.split("$")[0] for out in written]
     # Code is the matter of another test: fingerprints of unfinished work read all of it.
-    ignored = (".scratch/", ".git/", ".dvc/", "cpfd/", "reports/latency.json", "data/raw/.demo.", ".dvcignore")
+    ignored = (
+        ".scratch/",
+        ".git/",
+        ".dvc/",
+        "cpfd/",
+        "reports/latency.json",
+        "data/raw/.demo.",
+        ".dvcignore",
+        ".gitignore",
+    )
     unwatched = [
         file
         for file in files

@@ -111,7 +111,7 @@ def test_a_multi_label_report_has_every_section_and_no_confusion_matrix(project:
     page = reported()
 
     assert page.sections == SECTIONS
-    assert sum(reference.startswith("data:") for reference in page.references) == 3
+    assert sum(reference.startswith("data:") for reference in page.references) == 4
 
 
 def test_reasons_with_markup_and_odd_classes_are_shown_as_text(project: Path) -> None:

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from cpfd.evaluation import plots
+from cpfd.evaluation.results import confidence_histogram
 from cpfd.files import write_json, write_table
-from cpfd.metrics import probabilities
+from cpfd.metrics import probabilities, reliability
 
 CLASSES = ["beauty", "cooking", "diy", "fitness", "gaming", "music", "pets", "travel"]
 SKILL = {"teacher": 1.2, "none": 0.6, "pfd": 0.7, "cpfd": 0.68, "posterior": 0.8}
@@ -64,17 +66,19 @@ def write_trained_project(
 
     train = index[index["split"] == "train"]
     oof = (2 * targets + noise[0])[train.index]
-    write_table(
-        folder / "data/confidence/confidence.parquet",
-        pd.DataFrame(
-            {
-                "video_id": train["video_id"],
-                "label": train["label"],
-                "oof_logits": list(oof),
-                "max_prob": probabilities(oof, task).max(axis=1),
-            }
-        ),
+    confidence = pd.DataFrame(
+        {
+            "video_id": train["video_id"],
+            "label": train["label"],
+            "oof_logits": list(oof),
+            "max_prob": probabilities(oof, task).max(axis=1),
+        }
     )
+    write_table(folder / "data/confidence/confidence.parquet", confidence)
+    evidence = folder / "reports/confidence"
+    plots.plot_confidence(evidence / "histogram.png", confidence_histogram(confidence, CLASSES, task, 10))
+    tables = {"calibrated": reliability(targets[train.index], oof, task, 10)}
+    plots.plot_reliability(evidence / "reliability.png", "Teacher out-of-fold", tables)
     method = next(name for name in reversed(skill))
     summary = {
         "eta": 0.28,
