@@ -143,7 +143,9 @@ def test_several_classes_may_apply_to_a_clip(folder: Path, tmp_path: Path) -> No
     store = extract(tmp_path, manifest, small_params(dataset={"task": "multi_label"}), task="multi_label")
     assert len(store.rows("train", labelled=True)) == 12
     clips = ClipDataset(store, LABELLED)
-    model = train(clips, tmp_path, epochs=40, learning_rate=0.01, label_smoothing=0.05, class_weighting="balanced", **PATIENT)
+    model = train(
+        clips, tmp_path, epochs=40, learning_rate=0.01, label_smoothing=0.05, class_weighting="balanced", **PATIENT
+    )
     assert model.config.task == "multi_label"
     assert macro_f1(store.targets[LABELLED], predict_logits(model, clips), "multi_label") > 0.8
 

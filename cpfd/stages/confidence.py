@@ -76,7 +76,7 @@ def main() -> None:
         write_table(folder / "histogram.csv", histogram)
         plots.plot_confidence(folder / "histogram.png", histogram)
         write_table(folder / "reliability.csv", pd.concat(reliability, names=["when"]).reset_index("when"))
-        title = f"Teacher out-of-fold: calibration error {before:.3f}, then {after:.3f}"
+        title = f"Calibration error {before:.3f}, then {after:.3f}"
         plots.plot_reliability(folder / "reliability.png", title, reliability)
     print(f"confidence: {method}: {why}")
 
