@@ -241,6 +241,14 @@ def test_without_a_student_there_it_says_how_to_get_one(clips: list[str]) -> Non
         invoke("predict", clips[0])
 
 
+@pytest.mark.parametrize("lost", ["model.safetensors", "processor_config.json"])
+def test_a_student_that_is_not_whole_is_refused(tmp_path: Path, lost: str) -> None:
+    student = save_student(tmp_path / "student")
+    Path(student, lost).unlink()
+    with pytest.raises(CpfdError, match=rf"not whole: .*{lost}"):
+        invoke("predict", "--text", "my cat", "--model", student)
+
+
 def test_a_student_of_videos_alone_does_not_look_at_text(clips: list[str], tmp_path: Path) -> None:
     blind = save_student(tmp_path / "student", text_columns=())
     said = json.loads(

@@ -33,10 +33,15 @@ class Student:
 
     @staticmethod
     def load(folder: Path) -> "Student":
-        """Load an exported student; raises CpfdError where `folder` holds none."""
+        """Load an exported student; raises CpfdError where `folder` holds none, or not all of it."""
         if not (folder / "config.json").is_file():
             raise CpfdError(f"{folder}: no exported student there; `dvc repro` or `dvc pull {folder}` brings one")
-        return Student(XVlmForVideoClassification.from_pretrained(folder), XVlmProcessor.from_pretrained(folder))
+        if not (folder / "processor_config.json").is_file():  # transformers would take defaults in silence
+            raise CpfdError(f"{folder}: the exported student there is not whole: processor_config.json is missing")
+        try:
+            return Student(XVlmForVideoClassification.from_pretrained(folder), XVlmProcessor.from_pretrained(folder))
+        except (OSError, ValueError) as error:
+            raise CpfdError(f"{folder}: the exported student there is not whole: {error}") from error
 
     def predict(self, videos: Sequence[Path | None], texts: Sequence[str]) -> Iterator[Prediction]:
         """Classify clips one by one, in order; one that cannot be decoded yields its error, and the rest go on."""
