@@ -3,9 +3,12 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from cpfd.promotion.registry import Outcome
 
 app = typer.Typer(
     name="cpfd",
@@ -17,11 +20,11 @@ app = typer.Typer(
 
 
 @app.callback()
-def check_project() -> None:
-    """Refuse to run any command in a project whose params.yaml is wrong."""
+def check_project(context: typer.Context) -> None:
+    """Refuse to run any command in a project whose params.yaml is wrong, but for the one that reports on it."""
     from cpfd.params import PARAMS_FILE, load_params
 
-    if PARAMS_FILE.exists():
+    if PARAMS_FILE.exists() and context.invoked_subcommand != "review":
         load_params()
 
 
@@ -121,6 +124,272 @@ def results(
     console.print(result_table(metrics))
     console.print(verdict(metrics, gate))
     console.print(f"The whole report: {needed[2]}")
+
+
+@app.command()
+def review(
+    base: Annotated[
+        str | None, typer.Argument(metavar="BASE", help="Revision before the change. None: where HEAD left main.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Argument(metavar="HEAD", help="Revision with the change. None: the work tree.")
+    ] = None,
+    form: Annotated[
+        Literal["md", "json", "html"], typer.Option("--format", help="Markdown, JSON, or a page with the plots.")
+    ] = "md",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report there. None: print it.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the plots of both sides to DIR/base and DIR/head.")
+    ] = None,
+) -> None:
+    """Report what a change does: parameters, data, code, stages, results and gate, before and after.
+
+    Reads git and DVC's cache alone: trains nothing and changes nothing. What is missing on a side is said.
+
+    Example: cpfd review
+
+    Example: cpfd review main my-branch --format html --output review.html
+    """
+    import json
+
+    from cpfd.files import written_aside
+    from cpfd.review import report
+    from cpfd.review.results import read_plots
+
+    sides = dict(zip(("base", "head"), report.open_sides(base, head), strict=True))
+    facts = report.review(**sides)
+    images = {side: read_plots(revision) for side, revision in sides.items()} if plots or form == "html" else {}
+    if form == "json":
+        text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    else:
+        text = report.to_markdown(facts) if form == "md" else report.to_html(facts, images)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        with written_aside(output) as aside:
+            aside.write_text(text, encoding="utf-8")
+    for side, of in images.items() if plots else ():
+        for name, image in of.items():
+            with written_aside(Path(f"{plots}/{side}/{name}.png")) as aside:
+                aside.write_bytes(image)
+
+
+@app.command()
+def online(
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="Parquet or CSV log, one row per served clip (docs/online.md).")
+    ],
+    control: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The control among the two variants. None: champion.")
+    ] = None,
+    split: Annotated[float, typer.Option(help="Planned share of units that get the treatment.")] = 0.5,
+    min_lift: Annotated[float, typer.Option(help="Least lift that is worth a launch, in units of the outcome.")] = 0.0,
+    expected_units: Annotated[
+        int, typer.Option(help="About how many units there will be: the interval is narrowest there, valid everywhere.")
+    ] = 10_000,
+    interval: Annotated[float, typer.Option(help="Probability that the interval is right at all looks.")] = 0.95,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Plot the interval as it evolved to this file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every number and earlier looks.")] = False,
+) -> None:
+    """Read an online experiment of two variants: go, stop or keep running, however often you look.
+
+    Choose the options before the first look, and keep them.
+
+    Example: cpfd online served.parquet
+
+    Example: cpfd online served.csv --control old --split 0.1 --min-lift 0.005 --plot lift.png
+    """
+    import json
+
+    from rich.console import Console
+
+    from cpfd.evaluation.online import Plan, analyse, read_log, render
+
+    plan = Plan(split, min_lift, expected_units, interval)
+    readout = analyse(read_log(log, control), plan)
+    if plot is not None:
+        from cpfd.evaluation.plots import plot_online
+
+        plot_online(plot, readout)
+    if as_json:
+        typer.echo(json.dumps(readout, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        Console().print(render(readout))
+
+
+@app.command()
+def promote(
+    rev: Annotated[str, typer.Argument(help="Git revision or experiment whose student is promoted.")] = "HEAD",
+    to: Annotated[
+        Literal["production", "staging"], typer.Option(help="The stage that it is assigned to.")
+    ] = "production",
+    reason: Annotated[str | None, typer.Option(help="Why, for those who read the tag.")] = None,
+    bump: Annotated[
+        Literal["major", "minor", "patch"], typer.Option(help="The part of the version that rises.")
+    ] = "minor",
+) -> None:
+    """Register a revision's student as a version and assign it to a stage: tags, pushed to git's remote.
+
+    Refused, with nothing changed, where the gate has not passed, the work tree is dirty, or the model is not in the
+    DVC remote as dvc.lock records it.
+
+    Example: cpfd promote --reason "better on short clips"
+
+    Example: cpfd promote v2-candidate --to staging
+    """
+    from cpfd.promotion.registry import promote
+
+    _tell(promote(rev, to, reason=reason, bump=bump))
+
+
+@app.command()
+def rollback(
+    stage: Annotated[Literal["production", "staging"], typer.Option(help="The stage that goes back.")] = "production",
+    version: Annotated[
+        str | None, typer.Option(help="A version that has been in the stage. None: the one before the present.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for those who read the tag.")] = None,
+) -> None:
+    """Assign a stage to the version that held it before.
+
+    Example: cpfd rollback --reason "complaints about music clips"
+    """
+    from cpfd.promotion.registry import rollback
+
+    _tell(rollback(stage, version=version, reason=reason))
+
+
+def _tell(outcome: "Outcome") -> None:
+    replaced = f" instead of {outcome.replaced}" if outcome.replaced else ""
+    typer.echo(f"{outcome.version} is now in {outcome.stage}{replaced}.")
+    where = f"pushed to {outcome.pushed_to}" if outcome.pushed_to else "in this clone alone: git has no remote"
+    typer.echo(f"Tags {', '.join(outcome.tags)} ({where}).")
+    if outcome.stage == "production":
+        typer.echo(f"The next student is held against it: set champion.version to {outcome.version} in params.yaml.")
+
+
+@app.command()
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False) -> None:
+    """List the registered versions of the student that this clone knows: stages, metrics, who, when and why.
+
+    `git fetch --tags` brings what others have registered.
+
+    Example: cpfd models --json
+    """
+    import json
+
+    from cpfd.promotion.registry import list_versions
+
+    versions = list_versions()
+    if as_json:
+        typer.echo(json.dumps(versions, indent=2, ensure_ascii=False))
+        return
+    if not versions:
+        typer.echo("No version is registered yet; `cpfd promote` registers the first.")
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("version", "stage", "macro-F1", "clips", "method", "registered", "by", "reason", box=SIMPLE_HEAD)
+    for each in versions:
+        f1 = each["metrics"].get("macro_f1")
+        table.add_row(
+            each["version"],
+            ", ".join(each["stages"]),
+            "-" if f1 is None else f"{f1:.3f}",
+            str(each["metrics"]["clips"] or "-"),
+            f"{each['method']}, seed {each['seed']}",
+            each["when"][:16].replace("T", " "),
+            Text(each["who"].split(" <")[0]),
+            Text(each["reason"] or ""),
+        )
+    Console().print(table)
+
+
+@app.command()
+def compare(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="Version (v1.0.0), branch, tag, commit or DVC experiment: the champion.")
+    ],
+    b: Annotated[
+        str | None, typer.Argument(metavar="B", help="The same of the challenger. None: the work tree's last run.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page to write. None: compare.html, and none for --json.")
+    ] = None,
+    clips: Annotated[int, typer.Option(min=0, help="Most clips to show on which the two disagree.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every number and these clips.")] = False,
+) -> None:
+    """Compare the students of two revisions on the test clips of B, and show where they disagree.
+
+    Both are scored from files, as in production. Clips that A has learnt from are left out. Models and clips come from
+    DVC's cache, else from its remote.
+
+    Example: cpfd compare v1.0.0
+
+    Example: cpfd compare main my-branch --output compare.html --clips 50
+    """
+    import json
+    import re
+    from tempfile import TemporaryDirectory
+
+    from cpfd.files import written_aside
+    from cpfd.params import load_params
+    from cpfd.revisions import open_revision, open_version
+
+    champion, challenger = (
+        open_version(name) if name and re.fullmatch(r"v\d+\.\d+\.\d+", name) else open_revision(name) for name in (a, b)
+    )
+
+    from rich.console import Console
+    from transformers.utils import logging
+
+    from cpfd.promotion import duel_page
+    from cpfd.promotion.duel import hold_duel
+
+    logging.disable_progress_bar()
+    page = output if as_json else output or Path("compare.html")
+    with TemporaryDirectory() as scratch:
+        duel = hold_duel(champion, challenger, load_params(), clips, Path(scratch))
+        if page is not None:
+            with written_aside(page) as aside:
+                aside.write_text(duel_page.render_page(duel), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(duel.report, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    console = Console()
+    console.print(duel_page.result_table(duel.report))
+    console.print(duel_page.verdict(duel.report), duel_page.difference_sentence(duel.report), markup=False)
+    console.print(f"The clips on which they disagree most: {page}", markup=False)
+
+
+@app.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of errors and one of warnings.")] = False,
+) -> None:
+    """Check that dvc.lock is in step with dvc.yaml, params.yaml and the reports; the exit code is 1 where it is not.
+
+    Code or data that changed since the last run is a warning. Runs nothing.
+
+    Example: cpfd check && git commit
+    """
+    import json
+
+    from cpfd.review import pipeline
+    from cpfd.revisions import open_revision
+
+    errors, warnings = pipeline.check(open_revision(None))
+    if as_json:
+        typer.echo(json.dumps({"errors": errors, "warnings": warnings}, indent=2, ensure_ascii=False))
+    else:
+        found = [*(f"error: {each}" for each in errors), *(f"warning: {each}" for each in warnings)]
+        typer.echo("\n".join(found) or "dvc.lock is in step with dvc.yaml, params.yaml and the reports")
+    if errors:
+        raise typer.Exit(1)
 
 
 import_app = typer.Typer(

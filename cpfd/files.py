@@ -8,16 +8,20 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from cpfd.errors import CpfdError
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second, which `cpfd check` can do without
 
 _FICLONE = 0x40049409  # ioctl request of Linux (linux/fs.h): share the blocks of another file
 
 SCRATCH = Path(".scratch")
 """Where unfinished work waits to be resumed: outside of every stage's outputs, which DVC deletes before a run."""
+
+TIMINGS = Path("reports/timings")
+"""How long each stage last took here: no DVC output, because it differs from run to run."""
 
 
 @contextmanager
@@ -59,7 +63,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: "pd.DataFrame") -> None:
     """Write a table as Parquet or CSV, by the suffix of `path`; the index is not written."""
     with written_aside(path) as aside:
         if path.suffix == ".parquet":
@@ -68,11 +72,13 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
             table.to_csv(aside, index=False, lineterminator="\n")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> "pd.DataFrame":
     """Read a Parquet or CSV table, by the suffix of `path`; empty CSV cells become missing values.
 
     Raises CpfdError naming the file when it is absent, unreadable or of another kind.
     """
+    import pandas as pd
+
     if not path.is_file():
         raise CpfdError(f"{path}: no such file")
     try:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -16,6 +18,11 @@ PIPELINE_FILE = Path("dvc.yaml")
 Method = Literal["none", "pfd", "cpfd", "posterior"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+def usual(low: float, high: float) -> dict[str, Any]:
+    """Mark the range of a number, or of a list's length, that practitioners use; outside of it, a review warns."""
+    return {"usual": [low, high]}
 
 
 class Group(BaseModel):
@@ -45,14 +52,22 @@ class Demo(Group):
     """The generated demo data set (docs/demo-dataset.md tells its story)."""
 
     seed: Seed = Field(description="seed of everything that is generated")
-    clips: int = Field(ge=24, le=100_000, description="clips, the unlabelled ones included")
-    creators: int = Field(ge=12, le=10_000, description="creators that share the clips unevenly")
+    clips: int = Field(
+        ge=24, le=100_000, json_schema_extra=usual(200, 10000), description="clips, the unlabelled ones included"
+    )
+    creators: int = Field(
+        ge=12, le=10_000, json_schema_extra=usual(30, 2000), description="creators that share the clips unevenly"
+    )
     creator_skew: float = Field(
         ge=0, le=2, description="exponent of the power law by which clips fall with the creator's rank; 0: all alike"
     )
     topic_ratio: float = Field(ge=1, le=20, description="creators of the most popular topic for one of the least")
-    validation_share: float = Field(gt=0, lt=0.5, description="share of creators, and of clips, for validation")
-    test_share: float = Field(gt=0, lt=0.5, description="share of creators, and of clips, for the test")
+    validation_share: float = Field(
+        gt=0, lt=0.5, json_schema_extra=usual(0.1, 0.3), description="share of creators, and of clips, for validation"
+    )
+    test_share: float = Field(
+        gt=0, lt=0.5, json_schema_extra=usual(0.1, 0.3), description="share of creators, and of clips, for the test"
+    )
     off_topic_rate: Share = Field(description="share of clips outside their creator's main topic")
     unlabelled_share: Share = Field(description="share of the training split that no annotator has seen")
     annotator_error_rate: Share = Field(description="share of training labels that annotators get wrong")
@@ -83,34 +98,60 @@ class Split(Group):
     """Training, validation and test split of a data set that brings none."""
 
     seed: Seed = Field(description="seed of the split")
-    validation_share: float = Field(gt=0, lt=0.5, description="share of labelled clips for validation")
-    test_share: float = Field(gt=0, lt=0.5, description="share of labelled clips for the test")
+    validation_share: float = Field(
+        gt=0, lt=0.5, json_schema_extra=usual(0.1, 0.3), description="share of labelled clips for validation"
+    )
+    test_share: float = Field(
+        gt=0, lt=0.5, json_schema_extra=usual(0.1, 0.3), description="share of labelled clips for the test"
+    )
 
 
 class Validation(Group):
     """What the data must look like before anything is trained on it."""
 
-    max_quarantine_share: Share = Field(description="largest share of clips that may be quarantined")
-    min_seconds: float = Field(ge=0, description="shortest clip, seconds (a still image is exempt)")
-    max_seconds: float = Field(gt=0, description="longest clip, seconds")
-    min_side: int = Field(ge=1, description="smallest width or height, pixels")
-    max_side: int = Field(ge=1, description="largest width or height, pixels")
-    min_frames: int = Field(ge=1, description="fewest frames in a clip")
-    min_class_clips: int = Field(ge=1, description="fewest labelled clips of a class in the whole data set")
-    max_class_ratio: float = Field(ge=1, description="largest ratio of the most to the least frequent class")
+    max_quarantine_share: Share = Field(
+        json_schema_extra=usual(0, 0.1), description="largest share of clips that may be quarantined"
+    )
+    min_seconds: float = Field(
+        ge=0, json_schema_extra=usual(0, 3), description="shortest clip, seconds (a still image is exempt)"
+    )
+    max_seconds: float = Field(gt=0, json_schema_extra=usual(10, 600), description="longest clip, seconds")
+    min_side: int = Field(ge=1, json_schema_extra=usual(32, 256), description="smallest width or height, pixels")
+    max_side: int = Field(ge=1, json_schema_extra=usual(1024, 8192), description="largest width or height, pixels")
+    min_frames: int = Field(ge=1, json_schema_extra=usual(1, 16), description="fewest frames in a clip")
+    min_class_clips: int = Field(
+        ge=1, json_schema_extra=usual(2, 100), description="fewest labelled clips of a class in the whole data set"
+    )
+    max_class_ratio: float = Field(
+        ge=1, json_schema_extra=usual(5, 1000), description="largest ratio of the most to the least frequent class"
+    )
     max_missing_text_share: Share = Field(description="largest share of clips without any text")
-    max_missing_dense_share: Share = Field(description="largest share of missing values in a dense column")
+    max_missing_dense_share: Share = Field(
+        json_schema_extra=usual(0.1, 0.9), description="largest share of missing values in a dense column"
+    )
     max_drift: float = Field(
-        ge=0, le=1, description="largest Kolmogorov-Smirnov distance of a dense column to the training split"
+        ge=0,
+        le=1,
+        json_schema_extra=usual(0.05, 0.5),
+        description="largest Kolmogorov-Smirnov distance of a dense column to the training split",
     )
 
 
 class Video(Group):
     """What the student sees of a clip."""
 
-    frames: int = Field(ge=1, le=256, description="frames sampled uniformly in time from each clip")
-    size: int = Field(ge=32, le=1024, description="height and width that a frame is resized to, pixels")
-    grid: int = Field(ge=1, le=16, description="a frame becomes grid x grid visual tokens")
+    frames: int = Field(
+        ge=1, le=256, json_schema_extra=usual(4, 32), description="frames sampled uniformly in time from each clip"
+    )
+    size: int = Field(
+        ge=32,
+        le=1024,
+        json_schema_extra=usual(96, 384),
+        description="height and width that a frame is resized to, pixels",
+    )
+    grid: int = Field(
+        ge=1, le=16, json_schema_extra=usual(1, 7), description="a frame becomes grid x grid visual tokens"
+    )
 
 
 class Text(Group):
@@ -119,7 +160,12 @@ class Text(Group):
     columns: list[Literal["title", "caption", "overlay_text", "transcript"]] = Field(
         min_length=1, description="manifest columns joined in this order; those that a data set lacks are passed over"
     )
-    max_tokens: int = Field(ge=4, le=512, description="tokens kept of a clip's text, special tokens included")
+    max_tokens: int = Field(
+        ge=4,
+        le=512,
+        json_schema_extra=usual(16, 128),
+        description="tokens kept of a clip's text, special tokens included",
+    )
 
 
 class Dense(Group):
@@ -151,30 +197,55 @@ class Extract(Group):
     """How clips are decoded and encoded."""
 
     threads: int = Field(ge=1, le=256, description="clips decoded and encoded side by side")
-    shard_clips: int = Field(ge=1, le=100_000, description="clips in a shard, the unit that a killed run resumes at")
+    shard_clips: int = Field(
+        ge=1,
+        le=100_000,
+        json_schema_extra=usual(32, 1024),
+        description="clips in a shard, the unit that a killed run resumes at",
+    )
 
 
 class Model(Group):
     """The size of the student (X-VLM) and, with dense tokens, of the teacher (DF-X-VLM)."""
 
-    hidden_size: int = Field(ge=8, le=4096, description="width of the fusion layers")
-    fusion_layers: int = Field(ge=1, le=48, description="layers in which text attends to visual tokens")
-    attention_heads: int = Field(ge=1, le=64, description="attention heads; must divide hidden_size")
-    dense_tokens: int = Field(ge=1, le=64, description="tokens that the teacher's dense features become")
-    dropout: float = Field(ge=0, lt=1, description="dropout probability")
+    hidden_size: int = Field(ge=8, le=4096, json_schema_extra=usual(64, 1024), description="width of the fusion layers")
+    fusion_layers: int = Field(
+        ge=1, le=48, json_schema_extra=usual(1, 6), description="layers in which text attends to visual tokens"
+    )
+    attention_heads: int = Field(
+        ge=1, le=64, json_schema_extra=usual(2, 16), description="attention heads; must divide hidden_size"
+    )
+    dense_tokens: int = Field(
+        ge=1, le=64, json_schema_extra=usual(1, 16), description="tokens that the teacher's dense features become"
+    )
+    dropout: float = Field(ge=0, lt=1, json_schema_extra=usual(0, 0.5), description="dropout probability")
 
 
 class Train(Group):
     """The training budget, the same for teacher and every student."""
 
     threads: int = Field(ge=1, le=256, description="CPU threads of a training run; part of what fixes the bits")
-    epochs: int = Field(ge=1, le=10_000, description="most passes over the training split")
-    batch_size: int = Field(ge=1, le=65_536, description="clips in a step")
-    learning_rate: float = Field(gt=0, le=1, description="peak learning rate of AdamW")
-    weight_decay: float = Field(ge=0, le=10, description="decoupled weight decay of AdamW")
-    warmup_share: Share = Field(description="share of the steps in which the learning rate rises linearly")
-    patience: int = Field(ge=1, description="epochs without a better validation macro-F1 before training stops")
-    label_smoothing: float = Field(ge=0, lt=1, description="probability mass spread over all classes")
+    epochs: int = Field(
+        ge=1, le=10_000, json_schema_extra=usual(3, 200), description="most passes over the training split"
+    )
+    batch_size: int = Field(ge=1, le=65_536, json_schema_extra=usual(8, 512), description="clips in a step")
+    learning_rate: float = Field(
+        gt=0, le=1, json_schema_extra=usual(1e-5, 1e-2), description="peak learning rate of AdamW"
+    )
+    weight_decay: float = Field(
+        ge=0, le=10, json_schema_extra=usual(0, 0.1), description="decoupled weight decay of AdamW"
+    )
+    warmup_share: Share = Field(
+        json_schema_extra=usual(0, 0.2), description="share of the steps in which the learning rate rises linearly"
+    )
+    patience: int = Field(
+        ge=1,
+        json_schema_extra=usual(2, 20),
+        description="epochs without a better validation macro-F1 before training stops",
+    )
+    label_smoothing: float = Field(
+        ge=0, lt=1, json_schema_extra=usual(0, 0.2), description="probability mass spread over all classes"
+    )
     class_weighting: Literal["none", "balanced"] = Field(
         description="balanced: the label loss of a clip is weighted by the inverse frequency of its class"
     )
@@ -189,7 +260,7 @@ class Teacher(Group):
 class Crossfit(Group):
     """Cross-fitting: every training clip is judged by networks that have not seen its label."""
 
-    folds: int = Field(ge=2, le=20, description="folds of the training split")
+    folds: int = Field(ge=2, le=20, json_schema_extra=usual(3, 10), description="folds of the training split")
     seed: Seed = Field(description="seed of the folds and of their networks")
 
 
@@ -199,7 +270,9 @@ class Students(Group):
     methods: list[Method] = Field(
         min_length=1, description="none: labels only; pfd, cpfd: labels and teacher; posterior: de-noised labels"
     )
-    seeds: list[Seed] = Field(min_length=1, description="one student per seed and method")
+    seeds: list[Seed] = Field(
+        min_length=1, json_schema_extra=usual(3, 10), description="one student per seed and method"
+    )
 
 
 class Distill(Group):
@@ -211,15 +284,27 @@ class Distill(Group):
     soft_targets: Literal["crossfit", "teacher"] = Field(
         description="logits that pfd and cpfd distil: out-of-fold, or of the teacher trained on those very clips"
     )
-    alpha: Share = Field(description="weight of the soft targets in pfd, and the largest in cpfd")
-    tau: float = Field(gt=0, le=100, description="temperature that softens teacher and student alike")
-    gamma: float = Field(ge=0, le=10, description="cpfd: exponent of the confidence")
+    alpha: Share = Field(
+        json_schema_extra=usual(0.1, 0.9), description="weight of the soft targets in pfd, and the largest in cpfd"
+    )
+    tau: float = Field(
+        gt=0, le=100, json_schema_extra=usual(1, 10), description="temperature that softens teacher and student alike"
+    )
+    gamma: float = Field(ge=0, le=10, json_schema_extra=usual(0.5, 3), description="cpfd: exponent of the confidence")
     confidence: Literal["max_prob", "margin", "neg_entropy", "true_class", "correctness"] = Field(
         description="cpfd: estimator of the teacher's confidence"
     )
-    min_eta: float = Field(ge=0, le=0.95, description="posterior: a smaller estimated label-noise rate counts as none")
+    min_eta: float = Field(
+        ge=0,
+        le=0.95,
+        json_schema_extra=usual(0.05, 0.4),
+        description="posterior: a smaller estimated label-noise rate counts as none",
+    )
     min_gain: float = Field(
-        ge=-1, le=1, description="auto: least out-of-fold accuracy of the teacher above an equally cross-fitted student"
+        ge=-1,
+        le=1,
+        json_schema_extra=usual(0, 0.1),
+        description="auto: least out-of-fold accuracy of the teacher above an equally cross-fitted student",
     )
 
 
@@ -227,28 +312,85 @@ class Evaluation(Group):
     """How results are compared."""
 
     seed: Seed = Field(description="seed of the bootstrap")
-    bootstrap_samples: int = Field(ge=100, le=1_000_000, description="resamples of test clips and seeds")
-    interval: float = Field(gt=0, lt=1, description="coverage of the intervals")
-    calibration_bins: int = Field(ge=2, le=100, description="bins of the calibration error and reliability plots")
+    bootstrap_samples: int = Field(
+        ge=100, le=1_000_000, json_schema_extra=usual(1000, 20000), description="resamples of test clips and seeds"
+    )
+    interval: float = Field(gt=0, lt=1, json_schema_extra=usual(0.9, 0.99), description="coverage of the intervals")
+    calibration_bins: int = Field(
+        ge=2, le=100, json_schema_extra=usual(5, 20), description="bins of the calibration error and reliability plots"
+    )
 
 
 class Gate(Group):
     """What a student must show on the test split to be passed on."""
 
-    min_macro_f1: Share = Field(description="least macro-F1")
+    min_macro_f1: Share = Field(json_schema_extra=usual(0.3, 0.95), description="least macro-F1")
     min_not_worse_probability: Share = Field(
-        description="least bootstrap probability that the method's macro-F1 is not below the student's alone"
+        json_schema_extra=usual(0.5, 0.99),
+        description="least bootstrap probability that the method's macro-F1 is not below the student's alone",
     )
     min_gap_closed: float = Field(
-        description="least share of the teacher-student gap that is closed; not asked where the teacher is not better"
+        json_schema_extra=usual(0, 1),
+        description="least share of the teacher-student gap that is closed; not asked where the teacher is not better",
     )
-    max_class_f1_drop: Share = Field(description="largest loss of F1 in any class against the student alone")
-    max_calibration_error: Share = Field(description="largest expected calibration error")
-    max_latency_ms: float = Field(gt=0, description="largest median time per clip on this machine, milliseconds")
+    max_class_f1_drop: Share = Field(
+        json_schema_extra=usual(0.02, 0.25), description="largest loss of F1 in any class against the student alone"
+    )
+    max_calibration_error: Share = Field(
+        json_schema_extra=usual(0.02, 0.25), description="largest expected calibration error"
+    )
+    max_latency_ms: float = Field(
+        gt=0,
+        json_schema_extra=usual(10, 2000),
+        description="largest median time per clip on this machine, milliseconds",
+    )
     max_logit_difference: float = Field(
-        gt=0, description="largest difference between logits from a test clip's file and those of the evaluation"
+        gt=0,
+        json_schema_extra=usual(1e-4, 0.2),
+        description="largest difference between logits from a test clip's file and those of the evaluation",
     )
-    trial_clips: int = Field(ge=1, le=10_000, description="test clips that the assembled student is tried on")
+    trial_clips: int = Field(
+        ge=1,
+        le=10_000,
+        json_schema_extra=usual(8, 200),
+        description="test clips that the assembled student is tried on",
+    )
+
+
+class Champion(Group):
+    """The registered student that a new one must hold its own against (docs/promotion.md)."""
+
+    version: str | None = Field(
+        pattern=r"^v\d+\.\d+\.\d+$", description="the version in production, as `cpfd models` lists it; null: none yet"
+    )
+    min_slice_clips: int = Field(
+        ge=1,
+        le=100_000,
+        json_schema_extra=usual(10, 200),
+        description="fewest test clips of a class or slice that is compared",
+    )
+    min_not_worse_probability: Share = Field(
+        json_schema_extra=usual(0.1, 0.95),
+        description="least bootstrap probability that macro-F1 is not below the champion's",
+    )
+    max_class_f1_drop: Share = Field(
+        json_schema_extra=usual(0.02, 0.3), description="largest loss of F1 in any class against the champion"
+    )
+    max_slice_f1_drop: Share = Field(
+        json_schema_extra=usual(0.02, 0.3),
+        description="largest loss of macro-F1 against the champion in any slice by creator size, length or text",
+    )
+    max_calibration_rise: Share = Field(
+        json_schema_extra=usual(0.01, 0.1), description="largest rise of the expected calibration error"
+    )
+    max_latency_ratio: float = Field(
+        gt=0,
+        json_schema_extra=usual(1, 2),
+        description="largest median time per clip, as a multiple of the champion's",
+    )
+    max_size_ratio: float = Field(
+        gt=0, json_schema_extra=usual(1, 2), description="largest number of bytes, as a multiple of the champion's"
+    )
 
 
 class Params(Group):
@@ -271,6 +413,7 @@ class Params(Group):
     distill: Distill
     evaluation: Evaluation
     gate: Gate
+    champion: Champion
 
 
 def load_params(stage: str | None = None, path: Path = PARAMS_FILE) -> Params:
@@ -283,23 +426,36 @@ def load_params(stage: str | None = None, path: Path = PARAMS_FILE) -> Params:
     params = check_params(_read_yaml(path), path)
     if stage is not None:
         listed = stage_keys(stage)
-        for group, field in _keys():
-            if group not in listed and f"{group}.{field}" not in listed:
+        for key in known_keys():
+            group, _, field = key.partition(".")
+            if group not in listed and key not in listed:
                 getattr(params, group).__dict__.pop(field)
     return params
 
 
 def check_params(content: Any, path: Path = PARAMS_FILE) -> Params:
     """Check the parsed content of a params.yaml; raises CpfdError naming key, value and what is allowed."""
+    found = problems(content)
+    if found:
+        raise CpfdError("\n".join(f"{path}: {key}: {message}" for key, message in found))
+    return Params.model_validate(content)
+
+
+def problems(content: Any) -> list[tuple[str, str]]:
+    """What is wrong with the parsed content of a params.yaml: key and message of each, none where all is well."""
     try:
-        params = Params.model_validate(content)
+        return _disagreements(Params.model_validate(content))
     except ValidationError as error:
-        raise CpfdError(_explain(error, path)) from None
-    problems = []
-    if params.model.hidden_size % params.model.attention_heads:
-        problems.append(
-            f"model.attention_heads: {params.model.attention_heads} must divide model.hidden_size"
-            f" {params.model.hidden_size}"
+        return list(_explain(error))
+
+
+def _disagreements(params: Params) -> list[tuple[str, str]]:
+    """Keys whose values are allowed, but not together."""
+    model, students, method = params.model, params.students, params.distill.method
+    found = []
+    if model.hidden_size % model.attention_heads:
+        found.append(
+            ("model.attention_heads", f"{model.attention_heads} must divide model.hidden_size {model.hidden_size}")
         )
     for group, smaller, larger in [
         ("validation", "min_seconds", "max_seconds"),
@@ -307,24 +463,22 @@ def check_params(content: Any, path: Path = PARAMS_FILE) -> Params:
     ]:
         low, high = getattr(getattr(params, group), smaller), getattr(getattr(params, group), larger)
         if low > high:
-            problems.append(f"{group}.{smaller}: {low} must not be above {group}.{larger} {high}")
+            found.append((f"{group}.{smaller}", f"{low} must not be above {group}.{larger} {high}"))
     lists: dict[str, list[Any]] = {
-        "students.methods": params.students.methods,
-        "students.seeds": params.students.seeds,
+        "students.methods": students.methods,
+        "students.seeds": students.seeds,
         "text.columns": params.text.columns,
     }
     for key, values in lists.items():
         if len(set(values)) < len(values):
-            problems.append(f"{key}: {values} repeats a value")
-    if "none" not in params.students.methods:
-        problems.append("students.methods: 'none', the student alone, is what every other method is compared with")
-    if params.distill.method != "auto" and params.distill.method not in params.students.methods:
-        problems.append(f"distill.method: '{params.distill.method}' is not among students.methods")
-    if params.distill.method == "auto" and "posterior" not in params.students.methods:
-        problems.append("distill.method: 'auto' may choose 'posterior', which is not among students.methods")
-    if problems:
-        raise CpfdError("\n".join(f"{path}: {problem}" for problem in problems))
-    return params
+            found.append((key, f"{values} repeats a value"))
+    if "none" not in students.methods:
+        found.append(("students.methods", "'none', the student alone, is what every other method is compared with"))
+    if method != "auto" and method not in students.methods:
+        found.append(("distill.method", f"'{method}' is not among students.methods"))
+    if method == "auto" and "posterior" not in students.methods:
+        found.append(("distill.method", "'auto' may choose 'posterior', which is not among students.methods"))
+    return found
 
 
 def stage_keys(stage: str, path: Path = PIPELINE_FILE) -> list[str]:
@@ -338,49 +492,102 @@ def stage_keys(stage: str, path: Path = PIPELINE_FILE) -> list[str]:
 
 def reference() -> str:
     """Every key of params.yaml as Markdown: type, what is allowed, meaning and unit."""
-    lines = ["# Parameters", "", "Every key of `params.yaml`. This page is `cpfd params`; a test keeps it so.", ""]
+    lines = [
+        "# Parameters",
+        "",
+        "Every key of `params.yaml`. This page is `cpfd params`; a test keeps it so. A value outside the usual range",
+        "is allowed, but `cpfd review` points at it. Seeds, threads and what shapes the demo's story have none.",
+        "",
+    ]
     for group, info in Params.model_fields.items():
         model = info.annotation
         assert isinstance(model, type)
         assert issubclass(model, Group)
-        lines += [f"## {group}", "", model.__doc__ or "", "", "| key | allowed | meaning |", "|---|---|---|"]
-        properties = model.model_json_schema()["properties"]
         lines += [
-            f"| `{group}.{name}` | {_allowed(schema)} | {schema['description'].replace('|', chr(92) + '|')} |"
-            for name, schema in properties.items()
+            f"## {group}",
+            "",
+            model.__doc__ or "",
+            "",
+            "| key | allowed | usual | meaning |",
+            "|---|---|---|---|",
         ]
+        for name, schema in model.model_json_schema()["properties"].items():
+            key, meaning = f"{group}.{name}", schema["description"].replace("|", "\\|")
+            lines.append(f"| `{key}` | {_allowed(schema)} | {usual_range(key) or ''} | {meaning} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _keys() -> Iterator[tuple[str, str]]:
-    for group, info in Params.model_fields.items():
-        for field in info.annotation.model_fields:  # type: ignore[union-attr]
-            yield group, field
+def known_keys() -> list[str]:
+    """Every key, `group.field`, in the schema's order."""
+    return [
+        f"{group}.{field}"
+        for group, info in Params.model_fields.items()
+        for field in info.annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+def description(key: str) -> str:
+    """What a key means; empty for a key that does not exist."""
+    info = _field(key)
+    return "" if info is None or info.description is None else info.description
+
+
+def usual_range(key: str) -> str | None:
+    """The range in which a key usually is, in words; None where the schema has no opinion."""
+    limits = _usual(key)
+    return None if limits is None else f"{limits[0]:g} to {limits[1]:g}{_unit(key)}"
+
+
+def unusual(key: str, value: Any) -> str | None:
+    """A warning about a value outside the key's usual range, None about any other."""
+    limits = _usual(key)
+    size = len(value) if isinstance(value, list) else value
+    if limits is None or isinstance(size, bool) or not isinstance(size, int | float) or limits[0] <= size <= limits[1]:
+        return None
+    return f"{size:g}{_unit(key)} is outside the usual range, {usual_range(key)}"
+
+
+def _usual(key: str) -> list[float] | None:
+    extra = getattr(_field(key), "json_schema_extra", None)
+    return None if extra is None else extra["usual"]
+
+
+def _unit(key: str) -> str:
+    """What is counted in a list, whose usual range is one of its length."""
+    return f" {key.partition('.')[2]}" if isinstance(getattr(_field(key), "annotation", None), GenericAlias) else ""
+
+
+def _field(key: str) -> FieldInfo | None:
+    group, _, name = key.partition(".")
+    info = Params.model_fields.get(group)
+    return None if info is None else info.annotation.model_fields.get(name)  # type: ignore[union-attr]
+
+
+def parse_yaml(content: bytes, name: str) -> Any:
+    """The content of a YAML file, read as DVC reads it; raises CpfdError where `name` is not valid YAML."""
+    try:
+        return YAML(typ="safe").load(content.decode())
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise CpfdError(f"{name}: not valid YAML: {error}") from None
 
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise CpfdError(f"{path}: no such file; run this in the root of a CPFD project") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise CpfdError(f"{path}: not valid YAML: {error}") from None
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    lines = []
+def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(file)"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{path}: {key}: unknown key; `cpfd params` lists those that exist")
+            yield key, "unknown key; `cpfd params` lists those that exist"
         elif problem["type"] == "missing":
-            lines.append(f"{path}: {key}: missing; allowed: {_allowed_at(problem['loc'])}")
+            yield key, f"missing; allowed: {_allowed_at(problem['loc'])}"
         else:
-            lines.append(
-                f"{path}: {key}: {problem['input']!r}: {problem['msg']}; allowed: {_allowed_at(problem['loc'])}"
-            )
-    return "\n".join(lines)
+            yield key, f"{problem['input']!r}: {problem['msg']}; allowed: {_allowed_at(problem['loc'])}"
 
 
 def _allowed_at(loc: tuple[int | str, ...]) -> str:

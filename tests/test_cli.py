@@ -21,7 +21,19 @@ from tests.clips import write_clip
 from tests.small import CLASSES
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["params", "predict", "results", "import"]
+COMMANDS = [
+    "params",
+    "check",
+    "predict",
+    "results",
+    "review",
+    "compare",
+    "promote",
+    "rollback",
+    "models",
+    "online",
+    "import",
+]
 IMPORTS = ["folder", "table", "youtube-trending"]
 HEAVY = ("torch", "pandas", "numpy", "transformers", "great_expectations", "pydantic", "av", "dvc", "matplotlib")
 

@@ -40,14 +40,15 @@ _SUBJECTS = {
 class Facts:
     """What the page is made of.
 
-    metrics, gate, validation: content of the JSON files in reports/. dataset: data/validated/dataset.json; quarantine:
-    `table`, `video_id` and `reason` of what validation and extraction left out. confidence:
+    metrics, gate, champion, validation: content of the JSON files in reports/. dataset: data/validated/dataset.json.
+    quarantine: `table`, `video_id` and `reason` of what validation and extraction left out. confidence:
     data/confidence/summary.json. per_class: reports/plots/per_class.csv. plots, evidence: PNG files of the evaluation
     and of the confidence stage.
     """
 
     metrics: dict[str, Any]
     gate: dict[str, Any]
+    champion: dict[str, Any]
     validation: dict[str, Any]
     dataset: dict[str, Any]
     quarantine: pd.DataFrame

@@ -24,13 +24,14 @@ BASELINES = ("none", "pfd", "teacher")
 class Split:
     """The labelled clips of a split, sorted by video_id, and what each model says of them.
 
-    targets[N, C]; clusters[N], 0 to K - 1: clips of one creator share a cluster; logits[R, N, C] of each model: one run
-    per seed, and `teacher` with R = 1.
+    video_ids[N]; targets[N, C]; clusters[N], 0 to K - 1: clips of one creator share a cluster; logits[R, N, C] of each
+    model: one run per seed, and `teacher` with R = 1.
     """
 
     name: str
     classes: list[str]
     task: str
+    video_ids: list[str]
     targets: NDArray[np.float32]
     clusters: NDArray[np.intp]
     logits: Mapping[str, NDArray[np.float32]]
@@ -48,10 +49,21 @@ class Shipped:
 def read_split(
     name: str, index: pd.DataFrame, classes: list[str], task: str, files: Mapping[str, Sequence[Path]]
 ) -> Split:
-    """Read the logits of split `name` from `files` of each model, one per run.
+    """Read the logits of split `name` from `files` of each model, one per run; see `build_split`.
+
+    Raises CpfdError where a file is absent as well.
+    """
+    tables = {model: {str(path): _read_logits(path) for path in paths} for model, paths in files.items()}
+    return build_split(name, index, classes, task, tables)
+
+
+def build_split(
+    name: str, index: pd.DataFrame, classes: list[str], task: str, tables: Mapping[str, Mapping[str, pd.DataFrame]]
+) -> Split:
+    """Build split `name` from the logits of each model: one table per run, under the name that errors give it.
 
     index: `video_id`, `split`, `label` and `creator_id` of all clips. Raises CpfdError where the split has no labelled
-    clip, and where a file is absent or does not hold exactly the labelled clips of the split.
+    clip, and where a table does not hold exactly the labelled clips of the split.
     """
     clips = index[(index["split"] == name) & (index["label"] != "")].sort_values("video_id")
     if clips.empty:
@@ -62,11 +74,14 @@ def read_split(
         name=name,
         classes=classes,
         task=task,
+        video_ids=clips["video_id"].to_list(),
         targets=label_matrix(clips["label"], classes, task),
         clusters=np.unique(owners.astype(str), return_inverse=True)[1],
         logits={
-            model: np.stack([_read_logits(path, name, clips["video_id"], len(classes)) for path in paths])
-            for model, paths in files.items()
+            model: np.stack(
+                [_split_logits(source, table, name, clips["video_id"], len(classes)) for source, table in runs.items()]
+            )
+            for model, runs in tables.items()
         },
     )
 
@@ -208,15 +223,20 @@ def _most_runs(split: Split) -> int:
     return max(len(runs) for runs in split.logits.values())
 
 
-def _read_logits(path: Path, split: str, video_ids: pd.Series, classes: int) -> NDArray[np.float32]:
-    """Read logits[N, C] of a split's clips in the order of `video_ids`."""
+def _read_logits(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise CpfdError(f"{path}: no such file; `dvc repro` trains what is missing")
-    table = read_table(path)
+    return read_table(path)
+
+
+def _split_logits(
+    source: str, table: pd.DataFrame, split: str, video_ids: pd.Series, classes: int
+) -> NDArray[np.float32]:
+    """The logits[N, C] of a split's clips in the order of `video_ids`, from a table that errors call `source`."""
     table = table[table["split"] == split].set_index("video_id")
     if not table.index.is_unique:
         twice = table.index[table.index.duplicated()].unique().sort_values()
-        raise CpfdError(f"{path}: {_first(twice)} in it twice; remove the file and run `dvc repro`")
+        raise CpfdError(f"{source}: {_first(twice)} in it twice; remove the file and run `dvc repro`")
     expected = pd.Index(video_ids)
     for problem, ids in [
         ("lacks", expected.difference(table.index)),
@@ -224,14 +244,14 @@ def _read_logits(path: Path, split: str, video_ids: pd.Series, classes: int) -> 
     ]:
         if len(ids):
             raise CpfdError(
-                f"{path}: {problem} {_first(ids)} of the {split} split, which has {len(expected)} labelled clips in"
+                f"{source}: {problem} {_first(ids)} of the {split} split, which has {len(expected)} labelled clips in"
                 " data/features/content/index.parquet: it was made from other data; run `dvc repro`"
             )
     rows = table["logits"].loc[expected]
     wrong = [video_id for video_id, row in rows.items() if len(row) != classes or not np.isfinite(row).all()]
     if wrong:
         raise CpfdError(
-            f"{path}: {_first(pd.Index(wrong))} must have {classes} finite logits, one per class;"
+            f"{source}: {_first(pd.Index(wrong))} must have {classes} finite logits, one per class;"
             " run `dvc repro --force` on the stage that made the file"
         )
     return np.stack(rows.to_list()).astype(np.float32)

@@ -1,7 +1,7 @@
 """The gate: what a student must show before it may be promoted. A rejection is a result."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpfd.models.student import Student
-from cpfd.params import Gate
+from cpfd.params import Champion, Gate
 
 COMPARISONS = {">=": lambda value, limit: value >= limit, "<=": lambda value, limit: value <= limit}
 
@@ -35,30 +35,58 @@ class Trial:
 
     milliseconds: float
     """Median time per clip, from file to logits, on this machine."""
+    champion_milliseconds: float | None
+    """The same of the champion, where there is one, in turns with the student."""
     largest_difference: float
     """Largest absolute difference of a logit to that of the evaluation."""
     clips: int
 
 
-def try_student(student: Student, clips: Sequence[tuple[Path | None, str]], evaluated: NDArray[np.float32]) -> Trial:
-    """Classify `clips`, (file, text) each, one by one, and compare with the `evaluated` logits[N, C]."""
-    times, differences = [], []
-    student.logits(*clips[0])  # the first call also pays for setting up
-    for (video, text), expected in zip(clips, evaluated, strict=True):
-        start = time.perf_counter()
-        logits = student.logits(video, text)
-        times.append(1000 * (time.perf_counter() - start))
-        differences.append(float(np.abs(logits.numpy() - expected).max()))
-    return Trial(median(times), max(differences), len(clips))
+def try_student(
+    student: Student,
+    champion: Student | None,
+    clips: Sequence[tuple[Path | None, str]],
+    champion_texts: Sequence[str],
+    evaluated: NDArray[np.float32],
+) -> Trial:
+    """Classify `clips`, (file, text) each, one by one, and compare with the `evaluated` logits[N, C].
+
+    The champion takes turns with the student, so that a busy machine slows both; it reads its own columns of text.
+    """
+    times: dict[Student, list[float]] = {}
+    differences = []
+    for (video, text), champion_text, expected in zip(clips, champion_texts, evaluated, strict=True):
+        for each, words in ((student, text), (champion, champion_text)):
+            if each is None:
+                continue
+            if each not in times:
+                each.logits(video, words)  # the first call also pays for setting up
+            start = time.perf_counter()
+            logits = each.logits(video, words)
+            times.setdefault(each, []).append(1000 * (time.perf_counter() - start))
+            if each is student:
+                differences.append(float(np.abs(logits.numpy() - expected).max()))
+    return Trial(
+        milliseconds=median(times[student]),
+        champion_milliseconds=None if champion is None else median(times[champion]),
+        largest_difference=max(differences),
+        clips=len(clips),
+    )
 
 
 def judge(
-    metrics: Mapping[str, Any], class_drops: Mapping[str, float], trial: Trial, dense: int, limits: Gate
+    metrics: Mapping[str, Any],
+    class_drops: Mapping[str, float],
+    trial: Trial,
+    dense: int,
+    limits: Gate,
+    duel: Mapping[str, Any],
+    champion_limits: Champion,
 ) -> dict[str, Any]:
     """Hold a student against every rule: the content of reports/gate.json.
 
     `metrics` is reports/metrics.json, `class_drops` the F1 that each class loses against the student alone (means over
-    seeds), `dense` the number of dense values that the student's network reads.
+    seeds), `dense` the number of dense values that the student's network reads, `duel` reports/champion.json.
     """
     shipped = metrics["shipped"]
     method = shipped["method"]
@@ -119,13 +147,87 @@ def judge(
             limits.max_logit_difference,
         ),
         _rule("no_dense_input", "dense values that the student reads", dense, "<=", 0),
+        *(judge_duel(duel, trial, champion_limits) if duel["version"] else []),
     ]
     return {
         "passed": all(rule.passed for rule in rules),
         "method": method,
         "seed": shipped["seed"],
+        "champion": duel["version"],
         "rules": [asdict(rule) for rule in rules],
     }
+
+
+def judge_duel(duel: Mapping[str, Any], trial: Trial, limits: Champion) -> list[Rule]:
+    """The rules that hold a student against the champion in `duel`, the content of reports/champion.json."""
+    champion = f"the champion {duel['version']}"
+    f1, errors, size = duel["macro_f1"], duel["calibration_error"], duel["bytes"]
+    assert trial.champion_milliseconds is not None
+    note = duel["note"] or ""
+    no_slices = note if f1 is None else f"none has {limits.min_slice_clips} test clips"
+    class_drop, in_class = _largest_drop(duel["per_class"], lambda each: each["class"], no_slices)
+    slice_drop, in_slice = _largest_drop(duel["per_slice"], lambda each: f"{each['by']}: {each['slice']}", no_slices)
+    return [
+        _rule(
+            "champion_not_worse",
+            f"probability of being no worse than {champion}",
+            f1 and f1["probability"],
+            ">=",
+            limits.min_not_worse_probability,
+            note,
+        ),
+        _rule(
+            "champion_class_f1_drop",
+            f"largest loss of F1 in a class against {champion}",
+            class_drop,
+            "<=",
+            limits.max_class_f1_drop,
+            in_class,
+        ),
+        _rule(
+            "champion_slice_f1_drop",
+            f"largest loss of macro-F1 in a slice against {champion}",
+            slice_drop,
+            "<=",
+            limits.max_slice_f1_drop,
+            in_slice,
+        ),
+        _rule(
+            "champion_calibration_rise",
+            f"rise of the expected calibration error against {champion}",
+            errors and errors["challenger"] - errors["champion"],
+            "<=",
+            limits.max_calibration_rise,
+            note,
+        ),
+        Rule(
+            "champion_latency_ratio",
+            f"median time per clip, as a multiple of that of {champion}",
+            None,
+            "<=",
+            limits.max_latency_ratio,
+            trial.milliseconds <= limits.max_latency_ratio * trial.champion_milliseconds,
+            "measured on the machine that ran the gate, see reports/latency.json there",
+        ),
+        _rule(
+            "champion_size_ratio",
+            f"bytes of the student, as a multiple of those of {champion}",
+            size["challenger"] / size["champion"],
+            "<=",
+            limits.max_size_ratio,
+        ),
+    ]
+
+
+def _largest_drop(
+    parts: Sequence[Mapping[str, Any]] | None, name: Callable[[Mapping[str, Any]], str], none: str
+) -> tuple[float | None, str]:
+    """The largest loss of F1 among classes or slices, and where it is."""
+    if not parts:
+        return None, none
+    worst = max(parts, key=lambda each: each["champion"] - each["challenger"])
+    drop = worst["champion"] - worst["challenger"]
+    return drop, f"in {name(worst)}" if drop > 0 else ""
 
 
 def _rule(name: str, description: str, value: float | None, comparison: str, limit: float, note: str = "") -> Rule:

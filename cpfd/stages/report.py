@@ -15,6 +15,7 @@ def main() -> None:
         Facts(
             metrics=read_json(REPORTS / "metrics.json"),
             gate=read_json(REPORTS / "gate.json"),
+            champion=read_json(REPORTS / "champion.json"),
             validation=read_json(REPORTS / "validation.json"),
             dataset=read_json(VALIDATED / "dataset.json"),
             quarantine=pd.concat([read_table(folder / "quarantine.parquet") for folder in (VALIDATED, CONTENT)]),

@@ -18,11 +18,10 @@ def main(method: str, seed: str) -> None:
     """
     params = load_params("student")
     store = FeatureStore(CONTENT)
-    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", CONFIDENCE, MODELS / "teacher", CODE, LOCK]
+    evidence, teacher = CONFIDENCE / "confidence.parquet", MODELS / "teacher" / "logits.parquet"
+    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", evidence, teacher, CODE, LOCK]
     state = fingerprint(inputs, params.model_dump(), method, seed)
-    confidence = read_table(CONFIDENCE / "confidence.parquet")
-    teacher = read_table(MODELS / "teacher" / "logits.parquet")
-    rows, targets = method_targets(method, store, confidence, teacher, params.distill)
+    rows, targets = method_targets(method, store, read_table(evidence), read_table(teacher), params.distill)
     with written_aside(MODELS / "students" / f"{method}-{seed}") as aside:
         model = fit(
             network_config(store, params.model, params.train),

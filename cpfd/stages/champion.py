@@ -1,0 +1,71 @@
+"""Stage `champion`: the registered version that champion.version names, and how the student does against it."""
+
+from cpfd.datasets.contract import RAW
+from cpfd.files import read_json, read_table, write_json, write_table, written_aside
+from cpfd.params import Params, load_params
+from cpfd.revisions import PACKAGE, open_version
+from cpfd.stages import CONTENT, MODELS, REPORTS, VALIDATED, run
+
+CHAMPION = MODELS / "champion"
+SCORES = VALIDATED.parent / "champion"
+
+
+def main() -> None:
+    """Write models/champion, the version's package, data/champion, the logits of both, and reports/champion.json.
+
+    Without a champion the folders and the report say so.
+    """
+    params = load_params("champion")
+    if params.champion.version is not None:
+        return _challenge(params, params.champion.version)
+    for folder in (CHAMPION, SCORES):
+        with written_aside(folder) as aside:
+            aside.mkdir()
+            # DVC warns of empty outputs at every turn.
+            (aside / "README.md").write_text("There is no champion: champion.version in params.yaml is null.\n")
+    write_json(REPORTS / "champion.json", {"version": None})
+    return None
+
+
+def _challenge(params: Params, version: str) -> None:
+    # Torch and transformers take seconds to import: only where there is a champion.
+    from cpfd.models.student import Student
+    from cpfd.promotion.comparison import compare, describe_clips, score, select_clips
+    from cpfd.promotion.package import assemble_student
+
+    revision = open_version(version)
+    with written_aside(CHAMPION) as aside:
+        revision.fetch(PACKAGE, aside)
+    with written_aside(SCORES) as aside:
+        aside.mkdir()
+        revision.fetch(VALIDATED / "manifest.parquet", aside / "trained.parquet")
+        trained = read_table(aside / "trained.parquet")
+        (aside / "trained.parquet").unlink()
+        index, manifest = read_table(CONTENT / "index.parquet"), read_table(VALIDATED / "manifest.parquet")
+        clips, seen = select_clips(index, manifest, trained)
+        videos = RAW / read_json(CONTENT / "meta.json")["name"] / "videos"
+        shipped = read_json(REPORTS / "metrics.json")["shipped"]
+        student = assemble_student(MODELS / "students" / f"{shipped['method']}-{shipped['seed']}")
+        threads = params.extract.threads
+        champion = score(Student.load(CHAMPION), clips, videos, threads, f"champion {version}")
+        challenger = score(student, clips, videos, threads, "challenger")
+        slices = describe_clips(clips, index, videos)
+        table = clips[["video_id", "label", "creator_id"]].assign(
+            champion=list(champion.logits), challenger=list(challenger.logits), **slices
+        )
+        write_table(aside / "scores.parquet", table)
+    report = compare(clips, slices, champion, challenger, params.evaluation, params.champion.min_slice_clips)
+    report["left_out"]["seen_by_champion"] = seen
+    write_json(REPORTS / "champion.json", {"version": version, "commit": revision.commit, **report})
+    f1 = report["macro_f1"]
+    if f1 is None:
+        print(f"champion: {version}: {report['note']}")
+    else:
+        print(
+            f"champion: macro-F1 {f1['champion']:.3f} of {version}, {f1['challenger']:.3f} of the student"
+            f" on {report['clips']} test clips ({f1['mean']:+.3f} [{f1['low']:+.3f}, {f1['high']:+.3f}])"
+        )
+
+
+if __name__ == "__main__":
+    run(main)
