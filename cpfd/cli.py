@@ -294,16 +294,17 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print everythin
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("version", "stage", "macro-F1", "clips", "method", "registered", "by", "reason", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("version", "stage", "macro-F1", "method", "registered", "by", "reason"):
+        table.add_column(column, no_wrap=column not in ("by", "reason"))
     for each in versions:
         f1 = each["metrics"].get("macro_f1")
         table.add_row(
             each["version"],
-            ", ".join(each["stages"]),
+            "\n".join(each["stages"]),
             "-" if f1 is None else f"{f1:.3f}",
-            str(each["metrics"]["clips"] or "-"),
-            f"{each['method']}, seed {each['seed']}",
-            each["when"][:16].replace("T", " "),
+            each["method"],
+            each["when"][:10],
             Text(each["who"].split(" <")[0]),
             Text(each["reason"] or ""),
         )

@@ -7,14 +7,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cpfd.params import Params, stage_keys
+from cpfd.params import Champion, Evaluation, Params, stage_keys
 from tests.clips import write_clip
 from tests.code_deps import body, code_deps, is_code, read_pipeline
 from tests.conftest import Project, read_trace
 
 STAGES = list(read_pipeline()["stages"])
 # A data set that brings its splits, as the demo does, never asks how to make them.
-READ_BY_OTHER_DATA_SETS = {"validate": {"split.seed", "split.test_share", "split.validation_share"}}
+READ_ELSEWHERE = {"validate": {"split.seed", "split.test_share", "split.validation_share"}}
+# Without a champion, these stages ask for nothing but its version; tests/test_promotion.py runs them with one.
+LIMITS = {f"champion.{name}" for name in Champion.model_fields}
+SETTINGS = {f"evaluation.{name}" for name in Evaluation.model_fields}
+READ_ELSEWHERE |= {"gate": LIMITS, "champion": {"champion.min_slice_clips", "extract.threads", *SETTINGS}}
 # These stages print all that they list, as a block.
 PRINTING = {"export", "report"}
 
@@ -86,7 +90,7 @@ def test_a_stage_reads_the_params_that_dvc_yaml_lists_and_no_other(project: Proj
         fields = Params.model_fields[group].annotation.model_fields  # type: ignore[union-attr]
         listed |= {f"{group}.{name}" for name in ([field] if field else fields)}
     if stage not in PRINTING:
-        assert listed - READ_BY_OTHER_DATA_SETS.get(stage, set()) == read & listed
+        assert listed - READ_ELSEWHERE.get(stage, set()) == read & listed
     # Another key raises AttributeError, so a run that ended well cannot have read one.
 
 
@@ -127,7 +131,7 @@ def test_another_alpha_trains_students_again_and_nothing_before_them(project: Pr
     changed.set(distill={"alpha": 0.9})
     ran = changed.repro()
     assert [stage for stage in ran if not stage.startswith("student@")] == [
-        stage for stage in ("evaluate", "gate", "export", "report") if stage in ran
+        stage for stage in ("evaluate", "champion", "gate", "export", "report") if stage in ran
     ]
     assert {stage for stage in ran if stage.startswith("student@")} == {
         f"student@{method}-0" for method in ("none", "pfd", "cpfd", "posterior")

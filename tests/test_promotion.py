@@ -147,7 +147,7 @@ def test_staging_comes_before_production(team: Team, tmp_path: Path) -> None:
 def test_a_student_that_fails_the_gate_is_refused(team: Team, tmp_path: Path) -> None:
     ann = team.clone(tmp_path / "ann")
     ann.set(gate={"min_macro_f1": 1.0})
-    ann.repro("gate")
+    ann.repro()
     commit(ann, "ask for the impossible")
     assert "macro-F1 on the test split" in refused(ann, "promote")
 

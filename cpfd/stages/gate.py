@@ -52,9 +52,7 @@ def main() -> None:
     dense = student.network.config.dense_values
     verdict = judge(summary, drops, trial, dense, params.gate, duel, params.champion)
     write_json(REPORTS / "gate.json", verdict)
-    measured = {"latency_ms": trial.milliseconds}
-    if trial.champion_milliseconds:
-        measured["champion_latency_ratio"] = trial.milliseconds / trial.champion_milliseconds
+    measured = {"latency_ms": trial.milliseconds, "champion_latency_ratio": trial.latency_ratio}
     for rule in verdict["rules"]:
         value = measured.get(rule["name"], rule["value"])
         value = f"{value:.3f}" if isinstance(value, float) else "-" if value is None else value
