@@ -89,6 +89,8 @@ def score(student: Student, clips: pd.DataFrame, videos: Path, threads: int, tit
             raise CpfdError(f"{videos / path}: test clip '{video_id}' cannot be scored: {error}") from error
 
     torch.set_num_threads(1)
+    # Before threads share it: the first call sets the tokenizer's padding, which must not happen in two at once.
+    student.processor([None], [""])
     todo = list(zip(clips["video_id"], clips["path"], texts, strict=True))
     with ThreadPoolExecutor(threads) as pool:
         rows = list(tqdm(pool.map(logits, todo), title, total=len(todo), unit="clip"))
