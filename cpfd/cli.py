@@ -96,6 +96,80 @@ def predict(
 
 
 @app.command()
+def score(
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER|MANIFEST", help="Folder of clips, or a Parquet or CSV table of them.")
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, whole or not at all.")],
+    model: Annotated[
+        str, typer.Option(help="production, staging, a version (v1.0.0), or the folder of an exported student.")
+    ] = "production",
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that a manifest's paths are relative to. None: `videos` beside it, else its own.",
+        ),
+    ] = None,
+    shard_clips: Annotated[int, typer.Option(min=1, help="Clips in a shard, which a killed run resumes at.")] = 256,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Clips that are classified side by side. None: one per CPU.")
+    ] = None,
+    max_quarantine_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of clips that may fail before the run does.")
+    ] = 0.05,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in DIR.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Classify many clips: predictions.parquet, quarantine.parquet and summary.json in one folder.
+
+    A clip that cannot be classified goes to quarantine with its reason. A run that was killed goes on where it was
+    when it is started again, and ends with the same bytes.
+
+    Example: cpfd score clips --output predictions
+
+    Example: cpfd score uploads.parquet --videos mp4 --output predictions --model v1.2.0 --json
+    """
+    import json
+
+    from tqdm import tqdm
+    from transformers.utils import logging
+
+    from cpfd.promotion.scoring import find_model, open_scoring
+
+    logging.disable_progress_bar()
+    with (
+        open_scoring(
+            source,
+            find_model(model),
+            output,
+            videos=videos,
+            shard_clips=shard_clips,
+            threads=threads,
+            force=force,
+        ) as scoring,
+        tqdm(total=scoring.clips.count, desc="score", unit="clip", smoothing=0.1) as progress,
+    ):
+        scoring.score(scoring.shards(), max_quarantine_share, progress.update)
+        summary = scoring.write(output)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        return
+    typer.echo(
+        f"{summary['classified']} of {summary['clips']} clips classified by student {summary['model']}: {output}"
+    )
+    for name, clips in summary["predicted"].items():
+        typer.echo(f"  {name}: {clips}")
+    typer.echo(f"quarantine: {summary['quarantined']} clips")
+    for reason, clips in summary["reasons"].items():
+        typer.echo(f"  {reason}: {clips}")
+    if missing := summary["missing_text_columns"]:
+        typer.echo(f"note: the student also reads {', '.join(missing)}, which {summary['source']} does not have")
+    if left_out := summary["left_out_files"]:
+        typer.echo(f"note: {left_out} files are not called like clips and were left out")
+
+
+@app.command()
 def results(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown, for a page or a PR.")

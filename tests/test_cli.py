@@ -25,6 +25,7 @@ COMMANDS = [
     "params",
     "check",
     "predict",
+    "score",
     "results",
     "review",
     "compare",
