@@ -409,15 +409,14 @@ def compare(
     Example: cpfd compare main my-branch --output compare.html --clips 50
     """
     import json
-    import re
     from tempfile import TemporaryDirectory
 
     from cpfd.files import written_aside
     from cpfd.params import load_params
-    from cpfd.revisions import open_revision, open_version
+    from cpfd.revisions import VERSION, open_revision, open_version
 
     champion, challenger = (
-        open_version(name) if name and re.fullmatch(r"v\d+\.\d+\.\d+", name) else open_revision(name) for name in (a, b)
+        open_version(name) if name and VERSION.fullmatch(name) else open_revision(name) for name in (a, b)
     )
 
     from rich.console import Console

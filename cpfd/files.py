@@ -20,9 +20,6 @@ _FICLONE = 0x40049409  # ioctl request of Linux (linux/fs.h): share the blocks o
 SCRATCH = Path(".scratch")
 """Where unfinished work waits to be resumed: outside of every stage's outputs, which DVC deletes before a run."""
 
-TIMINGS = Path("reports/timings")
-"""How long each stage last took here: no DVC output, because it differs from run to run."""
-
 
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:

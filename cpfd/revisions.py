@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,8 +20,13 @@ from cpfd.errors import CpfdError
 from cpfd.params import PARAMS_FILE, PIPELINE_FILE, parse_yaml
 
 LOCK_FILE = Path("dvc.lock")
-_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 WORK_TREE = "work tree"
+ARTIFACT = "student"
+"""The name of the exported student among the artifacts of dvc.yaml, and in the registry's tags."""
+VERSION = re.compile(r"v\d+\.\d+\.\d+")
+"""What a registered version of it is called."""
+
+_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
@@ -32,8 +38,6 @@ class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
 for _versions, _tag, _pattern, _first in implicit_resolvers:
     if (1, 2) in _versions:
         _Loader.add_implicit_resolver(_tag, _pattern, _first)
-ARTIFACT, PACKAGE = "student", Path("models/student")
-"""The exported student: its name among the artifacts of dvc.yaml and in the registry's tags, and its folder."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,7 @@ class Revision:
 
     def read(self, path: Path) -> bytes | None:
         """The bytes of a file that git tracks, in the work tree of any file; None where there is none."""
-        if self.commit is None:
-            return path.read_bytes() if path.is_file() else None
-        shown = subprocess.run(
-            ["git", "cat-file", "blob", f"{self.commit}:./{path.as_posix()}"], capture_output=True, check=False
-        )
-        return shown.stdout if shown.returncode == 0 else None
+        return self.read_all([path]).get(path)
 
     def read_all(self, paths: Iterable[Path]) -> dict[Path, bytes]:
         """What `read` gives for each of many files, those left out that are not there; in one call of git."""
@@ -111,12 +110,9 @@ class Revision:
         definition = self.yaml(PIPELINE_FILE)
         try:
             COMPILED_MULTI_STAGE_SCHEMA(definition)
-            if self.commit is None:
+            with nullcontext() if self.commit is None else self.repo.switch(self.commit):
                 resolver = DataResolver(self.repo, self.repo.root_dir, definition)
-                return _resolve(resolver)
-            with self.repo.switch(self.commit):
-                resolver = DataResolver(self.repo, self.repo.root_dir, definition)
-                return _resolve(resolver)
+                return {name: resolver.resolve_one(name)[name] for name in resolver.get_keys()}
         except (DvcException, Invalid) as error:
             raise CpfdError(f"{PIPELINE_FILE} of {self.name}: {error}") from None
 
@@ -135,6 +131,12 @@ class Revision:
                 if "md5" in out:
                     found[(PurePosixPath(file.as_posix()).parent / out["path"]).as_posix()] = out["md5"]
         return found
+
+    def recorded(self, path: Path) -> str:
+        """The hash of a path that DVC tracks; raises CpfdError where it tracks no such path."""
+        if path.as_posix() not in self.hashes:
+            raise CpfdError(f"{LOCK_FILE} of {self.name} records no {path}: run `dvc repro` and commit {LOCK_FILE}")
+        return self.hashes[path.as_posix()]
 
     def hash_of(self, path: Path) -> str | None:
         """The hash of a path that DVC tracks, or of one inside a tracked folder that is in the cache."""
@@ -244,10 +246,6 @@ def version_tag(version: str) -> str:
 def load_yaml(content: bytes) -> Any:
     """The content of YAML that DVC wrote or reads; raises yaml.YAMLError."""
     return yaml.load(content, Loader=_Loader)
-
-
-def _resolve(resolver: Any) -> dict[str, Mapping[str, Any]]:
-    return {name: resolver.resolve_one(name)[name] for name in resolver.get_keys()}
 
 
 def git(*arguments: str, **options: Any) -> str:

@@ -29,13 +29,20 @@ def code_deps(stage: str) -> list[str]:
             continue
         found.add(path)
         waiting += [".".join(name.split(".")[:depth]) for depth in range(1, name.count(".") + 1)]
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
-            if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        waiting += imported((ROOT / path).read_text())
     found |= {TEMPLATES[path] for path in found & set(TEMPLATES)}
     return sorted([*found, LOCK])
+
+
+def imported(source: str) -> list[str]:
+    """What a module's source imports, at its start or later; of `from a import b` both a and a.b, which may be none."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def is_code(dep: str) -> bool:

@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from ruamel.yaml import YAML
+
+# A busy machine is slow: what a test may cost is guarded by counts.
+hypothesis.settings.register_profile("cpfd", deadline=None)
+hypothesis.settings.load_profile("cpfd")
 
 ROOT = Path(__file__).parent.parent
 TINY = {

@@ -9,8 +9,8 @@ import pytest
 
 from cpfd.params import Champion, Evaluation, Params, stage_keys
 from tests.clips import write_clip
-from tests.code_deps import body, code_deps, is_code, read_pipeline
-from tests.conftest import Project, read_trace
+from tests.code_deps import body, code_deps, imported, is_code, read_pipeline
+from tests.conftest import ROOT, Project, read_trace
 
 STAGES = list(read_pipeline()["stages"])
 # A data set that brings its splits, as the demo does, never asks how to make them.
@@ -73,6 +73,21 @@ def test_no_student_stage_can_reach_a_dense_feature() -> None:
     (crossfit,) = [stages["crossfit"]["foreach"]["student"]["features"]]
     reached = [*body(stages["student"])["deps"], crossfit, *stages["extract"]["deps"]]
     assert not [dep for dep in reached for out in dense if out.startswith(dep)]
+
+
+def test_a_folder_imports_only_from_those_before_it() -> None:
+    order = ["", "datasets", "validation", "features", "models", "distill", "training", "evaluation", "review"]
+    order += ["promotion", "stages", "cli"]
+    backwards = []
+    for path in sorted((ROOT / "cpfd").rglob("*.py")):
+        own = path.relative_to(ROOT / "cpfd")
+        rank = order.index(own.parts[0] if len(own.parts) > 1 else "cli" if own.stem == "cli" else "")
+        for module in imported(path.read_text()):
+            _, _, name = module.partition("cpfd.")
+            folder = name.split(".")[0]
+            if module.startswith("cpfd.") and folder in order and order.index(folder) > rank:
+                backwards.append(f"{own} imports {module}")
+    assert backwards == []
 
 
 @pytest.mark.parametrize("stage", STAGES)

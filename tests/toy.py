@@ -6,7 +6,6 @@ import pandas as pd
 
 from tests.conftest import Project
 
-GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
 PARAMS = """\
 dataset: {name: demo, task: single_label}
 demo: {clips: 330}
@@ -115,7 +114,7 @@ def toy_project(folder: Path) -> Project:
 def commit(project: Project, message: str) -> None:
     """Commit everything."""
     project.run("git", "add", ".")
-    project.run(*GIT, "commit", "--quiet", "--allow-empty", "-m", message)
+    project.run("git", "commit", "--quiet", "--allow-empty", "-m", message)
 
 
 def add_dataset(

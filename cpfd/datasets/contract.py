@@ -18,7 +18,6 @@ import pandas as pd
 from cpfd.errors import CpfdError
 from cpfd.files import link, read_table, write_table, written_aside
 
-RAW = Path("data/raw")
 TEXT_COLUMNS = ("title", "caption", "overlay_text", "transcript")
 MANIFEST_COLUMNS = ("video_id", "path", *TEXT_COLUMNS, "label", "creator_id", "published_at", "split")
 SPLITS = ("train", "validation", "test")

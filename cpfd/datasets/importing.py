@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from cpfd.datasets.contract import RAW, SPLITS, TEXT_COLUMNS, write_dataset
+from cpfd.datasets.contract import SPLITS, TEXT_COLUMNS, write_dataset
 from cpfd.errors import CpfdError
 from cpfd.files import read_table
 from cpfd.params import Dataset
+from cpfd.paths import RAW
 
 GENERATED = "demo"
 """The data set that the pipeline makes itself."""

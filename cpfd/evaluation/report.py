@@ -1,7 +1,7 @@
 """What people read: the page reports/index.html, and the result table in a terminal."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,27 +61,36 @@ class Facts:
 
 def render_page(facts: Facts) -> str:
     """Render one self-contained HTML page: styles and plots are in it, scripts and network are not needed."""
+    formats = {each.__name__: each for each in (score, signed, share, span, plain, data_uri)}
+    return (
+        templates("cpfd.evaluation", formats)
+        .get_template("report.html.jinja")
+        .render(
+            facts=facts,
+            verdict=verdict(facts.metrics, facts.gate),
+            models=list(facts.metrics["test"]),
+            names=MODEL_NAMES,
+            captions=CAPTIONS,
+            evidence_captions=EVIDENCE,
+            reasons=_reasons(facts.quarantine),
+            classes=facts.per_class.to_dict("records"),
+            params=facts.params.model_dump(),
+        )
+    )
+
+
+def templates(package: str, formats: Mapping[str, Callable[..., Any]], *, escape: bool = True) -> Environment:
+    """The templates of a package, in which each of `formats` is a filter and a function; HTML where `escape`."""
     environment = Environment(
-        loader=PackageLoader("cpfd.evaluation", "."),
-        autoescape=True,
+        loader=PackageLoader(package, "."),
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = {each.__name__: each for each in (score, signed, share, span, plain, data_uri)}
     environment.filters |= formats
     environment.globals |= formats
-    return environment.get_template("report.html.jinja").render(
-        facts=facts,
-        verdict=verdict(facts.metrics, facts.gate),
-        models=list(facts.metrics["test"]),
-        names=MODEL_NAMES,
-        captions=CAPTIONS,
-        evidence_captions=EVIDENCE,
-        reasons=_reasons(facts.quarantine),
-        classes=facts.per_class.to_dict("records"),
-        params=facts.params.model_dump(),
-    )
+    return environment
 
 
 def verdict(metrics: Mapping[str, Any], gate: Mapping[str, Any]) -> str:
@@ -180,9 +189,9 @@ def plain(value: Any) -> str:
     return f"{value:.4g}".replace("-", MINUS) if isinstance(value, float) else str(value)
 
 
-def data_uri(image: Path) -> str:
-    """The PNG file as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()
+def data_uri(image: bytes, kind: str = "png") -> str:
+    """The content of an image file as a data URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def _reasons(quarantine: pd.DataFrame) -> list[dict[Any, Any]]:

@@ -1,6 +1,8 @@
 """A shipped student: one folder with all that it takes to classify files."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +58,15 @@ class Student:
             chances = probabilities(logits[None].numpy(), self.network.config.task)[0]
             named = zip(self.network.config.classes or [], chances.tolist(), strict=True)
             yield Prediction(name, text, dict(sorted(named, key=lambda pair: -pair[1])))
+
+    @contextmanager
+    def side_by_side(self, threads: int) -> Iterator[ThreadPoolExecutor]:
+        """A pool in which clips are classified side by side; a clip's numbers do not depend on `threads`."""
+        torch.set_num_threads(1)
+        # Before threads share it: the first call sets the tokenizer's padding, which must not happen in two at once.
+        self.processor([None], [""])
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
 
     @torch.inference_mode()
     def logits(self, video: Path | None, text: str) -> torch.Tensor:

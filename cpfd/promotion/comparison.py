@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -88,11 +86,8 @@ def score(student: Student, clips: pd.DataFrame, videos: Path, threads: int, tit
         except ClipError as error:
             raise CpfdError(f"{videos / path}: test clip '{video_id}' cannot be scored: {error}") from error
 
-    torch.set_num_threads(1)
-    # Before threads share it: the first call sets the tokenizer's padding, which must not happen in two at once.
-    student.processor([None], [""])
     todo = list(zip(clips["video_id"], clips["path"], texts, strict=True))
-    with ThreadPoolExecutor(threads) as pool:
+    with student.side_by_side(threads) as pool:
         rows = list(tqdm(pool.map(logits, todo), title, total=len(todo), unit="clip"))
     return Contender(
         classes=list(network.config.classes or []),

@@ -11,19 +11,17 @@ import pandas as pd
 import torch
 
 from cpfd import metrics
-from cpfd.datasets.contract import RAW, TEXT_COLUMNS
+from cpfd.datasets.contract import TEXT_COLUMNS
 from cpfd.datasets.video import probe
-from cpfd.errors import CpfdError
 from cpfd.features.decoding import sample_frames
 from cpfd.features.text import join_text
 from cpfd.files import read_json, read_table
 from cpfd.models.student import Student
 from cpfd.params import Params
+from cpfd.paths import CONTENT, PACKAGE, RAW, VALIDATED
 from cpfd.promotion.comparison import Contender, Match, compare, describe_clips, match, score, select_clips
 from cpfd.promotion.gates import try_student
-from cpfd.revisions import LOCK_FILE, PACKAGE, Revision
-
-VALIDATED, CONTENT = Path("data/validated"), Path("data/features/content")
+from cpfd.revisions import Revision
 
 SHEET_FRAMES = 6
 _FRAME_HEIGHT, _FRAME_WIDTH, _ROW_WIDTH, _GAP = 160, 320, 720, 2  # pixels: most of a frame, most of one row
@@ -174,8 +172,7 @@ def contact_sheet(video: Path) -> bytes:
 
 
 def _bring_student(revision: Revision, target: Path) -> None:
-    if PACKAGE.as_posix() not in revision.hashes:
-        raise CpfdError(f"{LOCK_FILE} of {revision.name} records no {PACKAGE}: run `dvc repro` and commit {LOCK_FILE}")
+    revision.recorded(PACKAGE)  # else it has no student
     listing = revision.listing(PACKAGE)
     if listing is None:
         revision.fetch(PACKAGE, target)

@@ -1,18 +1,16 @@
 """What people read of a duel: a page of its own, and a table in a terminal."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from cpfd.datasets.contract import parse_labels
 from cpfd.datasets.video import ClipError
-from cpfd.evaluation.report import SPACE, score, share, signed, span
+from cpfd.evaluation.report import SPACE, data_uri, score, share, signed, span, templates
 from cpfd.promotion.duel import SHEET_FRAMES, Duel, contact_sheet
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -23,26 +21,23 @@ _TOP = 3
 
 def render_page(duel: Duel) -> str:
     """Render one self-contained HTML page: styles and pictures are in it, scripts and network are not needed."""
-    environment = Environment(
-        loader=PackageLoader("cpfd.promotion", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {each.__name__: each for each in (score, share)}
-    return environment.get_template("duel.html.jinja").render(
-        **duel.report,
-        verdict=verdict(duel.report),
-        sentence=difference_sentence(duel.report),
-        outcome=outcome(duel.report),
-        names=names(duel.report),
-        scores=score_rows(duel.report),
-        classes_compared=part_rows(duel.report["per_class"] or [], "class"),
-        slices_compared=part_rows(duel.report["per_slice"] or [], "slice"),
-        costs=cost_rows(duel.report),
-        frames=SHEET_FRAMES,
-        shown=[_show(clip, duel.report["task"], duel.videos) for clip in duel.report["disagreements"]],
+    formats = {each.__name__: each for each in (score, share)}
+    return (
+        templates("cpfd.promotion", formats)
+        .get_template("duel.html.jinja")
+        .render(
+            **duel.report,
+            verdict=verdict(duel.report),
+            sentence=difference_sentence(duel.report),
+            outcome=outcome(duel.report),
+            names=names(duel.report),
+            scores=score_rows(duel.report),
+            classes_compared=part_rows(duel.report["per_class"] or [], "class"),
+            slices_compared=part_rows(duel.report["per_slice"] or [], "slice"),
+            costs=cost_rows(duel.report),
+            frames=SHEET_FRAMES,
+            shown=[_show(clip, duel.report["task"], duel.videos) for clip in duel.report["disagreements"]],
+        )
     )
 
 
@@ -163,4 +158,4 @@ def _show(clip: Mapping[str, Any], task: str, videos: Path) -> dict[str, Any]:
         jpeg = contact_sheet(videos / clip["path"])
     except ClipError as error:
         return shown | {"no_picture": f"no frames to show: {error}"}
-    return shown | {"picture": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()}
+    return shown | {"picture": data_uri(jpeg, "jpeg")}

@@ -8,19 +8,19 @@ import fcntl
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import file_digest, md5
 from pathlib import Path
 from typing import Any, Literal
 
 from cpfd.errors import CpfdError
+from cpfd.paths import PACKAGE
 from cpfd.review.pipeline import check
-from cpfd.revisions import ARTIFACT, PACKAGE, Revision, git, open_revision, open_version, version_tag
-
-GATE, METRICS = Path("reports/gate.json"), Path("reports/metrics.json")
+from cpfd.review.results import GATE, METRICS
+from cpfd.revisions import ARTIFACT, Revision, git, open_revision, open_version, version_tag
 
 Stage = Literal["production", "staging"]
 Bump = Literal["major", "minor", "patch"]
@@ -80,9 +80,9 @@ def events() -> list[Event]:
     return sorted(found, key=lambda event: event._order)
 
 
-def holders() -> dict[str, Event]:
-    """The assignment that holds each stage."""
-    return {event.stage: event for event in events() if event.stage}
+def holders(told: Iterable[Event] | None = None) -> dict[str, Event]:
+    """The assignment that holds each stage, by the events `told`, oldest first (None: all that this clone knows)."""
+    return {event.stage: event for event in (events() if told is None else told) if event.stage}
 
 
 def list_versions() -> list[dict[str, Any]]:
@@ -90,12 +90,13 @@ def list_versions() -> list[dict[str, Any]]:
 
     `metrics` come from the reports of the version's own commit; `served` are its assignments, oldest first.
     """
-    told, held = events(), holders()
+    told = events()
+    held, project = holders(told), open_revision(None)
     versions = []
     for event in told:
         if event.stage:
             continue
-        revision = open_revision(event.tag)
+        revision = replace(project, name=event.tag, commit=event.commit)
         metrics, gate = revision.json(METRICS) or {}, revision.json(GATE) or {}
         shipped = metrics.get("shipped", {})
         versions.append(
@@ -135,8 +136,9 @@ def promote(rev: str, stage: Stage, *, reason: str | None = None, bump: Bump = "
         revision = open_revision(rev)
         _refuse_drift(revision)
         gate, metrics = _reports(revision)
-        held = holders()
-        registered = [event for event in events() if not event.stage and event.commit == revision.commit]
+        told = events()
+        held, registrations = holders(told), [event for event in told if not event.stage]
+        registered = [event for event in registrations if event.commit == revision.commit]
         if registered and stage in held and held[stage].version == registered[0].version:
             holder = held[stage]
             raise CpfdError(f"{rev}: {ARTIFACT} {holder.version} is in {stage} already, by {holder.who}")
@@ -149,7 +151,7 @@ def promote(rev: str, stage: Stage, *, reason: str | None = None, bump: Bump = "
             if registered:
                 version, tags = registered[0].version, []
             else:
-                version = _next_version(bump)
+                version = _next_version(registrations, bump)
                 message = _registration_message(version, reason, revision, gate, metrics, model)
                 register(".", ARTIFACT, str(revision.commit), version=version, message=message)
                 tags = [version_tag(version)]
@@ -202,9 +204,7 @@ def check_model(revision: Revision) -> dict[str, Any]:
     from dvc.config import NoRemoteError
     from dvc.exceptions import DvcException
 
-    recorded = revision.hashes.get(PACKAGE.as_posix())
-    if recorded is None:
-        raise CpfdError(f"dvc.lock of {revision.name} records no {PACKAGE}: run `dvc repro` and commit dvc.lock")
+    recorded = revision.recorded(PACKAGE)
     try:
         remote = revision.repo.cloud.get_remote_odb()
     except NoRemoteError:
@@ -301,13 +301,13 @@ def _refuse_dirty() -> None:
         )
 
 
-def _next_version(bump: Bump) -> str:
+def _next_version(registrations: Sequence[Event], bump: Bump) -> str:
     from gto.versions import SemVer
 
-    registered = [SemVer(event.version) for event in events() if not event.stage]
-    if not registered:
+    if not registrations:
         return "v1.0.0"
-    return str(max(registered).bump(**{f"bump_{bump}": True}).version)
+    newest = max(SemVer(event.version) for event in registrations)
+    return str(newest.bump(**{f"bump_{bump}": True}).version)
 
 
 def _registration_message(
@@ -369,7 +369,7 @@ def _fetch_tags() -> str | None:
     return remote
 
 
-def _publish(write: Any, stage: str, remote: str | None) -> tuple[str, list[str]]:
+def _publish(write: Callable[[], tuple[str, list[str]]], stage: str, remote: str | None) -> tuple[str, list[str]]:
     """Make tags by `write` and push them together, or leave none of them behind."""
     from gto.exceptions import GTOException
     from scmrepo.exceptions import SCMError
@@ -382,11 +382,10 @@ def _publish(write: Any, stage: str, remote: str | None) -> tuple[str, list[str]
             raise CpfdError(f"the clock of this machine is behind the last assignment of {stage}: set it, try again")
         if remote is not None:
             _push(remote, tags)
-    except (GTOException, SCMError) as error:
+    except BaseException as error:
         _drop(_registry_tags() - before)
-        raise CpfdError(f"git does not take the tag: {error}") from error
-    except BaseException:
-        _drop(_registry_tags() - before)
+        if isinstance(error, GTOException | SCMError):
+            raise CpfdError(f"git does not take the tag: {error}") from error
         raise
     return version, tags
 

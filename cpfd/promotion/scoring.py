@@ -13,10 +13,8 @@ Every clip that was read is in exactly one of the two tables.
 import errno
 import fcntl
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
@@ -30,7 +28,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 
 from cpfd.datasets.contract import parse_labels
 from cpfd.datasets.folder import SUFFIXES
@@ -39,8 +36,9 @@ from cpfd.errors import CpfdError
 from cpfd.features.text import join_text
 from cpfd.files import SCRATCH, fingerprint, remove, write_json, written_aside
 from cpfd.models.student import Prediction, Student
+from cpfd.paths import PACKAGE
 from cpfd.promotion.registry import holders
-from cpfd.revisions import LOCK_FILE, PACKAGE, open_revision, open_version
+from cpfd.revisions import VERSION, open_revision, open_version
 from cpfd.validation.checks import kinds
 
 STAGES = ("production", "staging")
@@ -52,7 +50,6 @@ READ_TOGETHER = 4096
 ROW_GROUP = 65_536
 """Rows of a row group: independent of the shards, so that these change no byte."""
 
-_VERSION = re.compile(r"v\d+\.\d+\.\d+")
 _OWN_FAULT = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 """What opening a clip may fail with because of the clip; all else is a matter of the machine, and stops the run."""
 
@@ -92,7 +89,7 @@ def find_model(name: str, cache: Path = SCRATCH / "models") -> Model:
     A registered one is fetched into `cache` once, out of DVC's cache or its remote. Raises CpfdError where there is no
     such stage, version or folder, or neither cache nor remote has the files.
     """
-    if name not in STAGES and not _VERSION.fullmatch(name):
+    if name not in STAGES and not VERSION.fullmatch(name):
         return Model(Path(name))
     known = name
     if name in STAGES:
@@ -108,10 +105,7 @@ def find_model(name: str, cache: Path = SCRATCH / "models") -> Model:
             )
         known = holder.version
     revision = open_version(known)
-    recorded = revision.hashes.get(PACKAGE.as_posix())
-    if recorded is None:
-        raise CpfdError(f"{LOCK_FILE} of {revision.name} records no {PACKAGE}, so there is no student {known}")
-    folder = cache / f"{known}-{recorded[:8]}"
+    folder = cache / f"{known}-{revision.recorded(PACKAGE)[:8]}"
     if not folder.is_dir():
         with written_aside(folder) as aside:
             revision.fetch(PACKAGE, aside)
@@ -268,8 +262,6 @@ class Scoring:
 
         Raises CpfdError as soon as more than `max_quarantine_share` of all clips cannot be classified.
         """
-        # One thread each: the numbers of a clip do not depend on what runs beside it.
-        torch.set_num_threads(1)
         for shard in shards:
             if shard.finished:
                 progress(len(shard.clips))
@@ -316,7 +308,7 @@ class Scoring:
 
     def _keep(self, shard: Shard, progress: Callable[[int], Any]) -> None:
         pairs = []
-        with ThreadPoolExecutor(self._threads) as pool:
+        with self.student.side_by_side(self._threads) as pool:
             for clip, answer in zip(shard.clips, pool.map(self._classify, shard.clips), strict=True):
                 pairs.append((clip, answer))
                 progress(1)
@@ -407,8 +399,6 @@ def open_scoring(
     """
     _refuse_output(output, force=force)
     student = Student.load(model.folder)
-    # Before threads share it: the first call sets the tokenizer's padding, which must not happen in two at once.
-    student.processor([None], [""])
     clips = Clips(source, student.network.config.text_columns or [], videos)
     content, code = _content_hash(model.folder), Path(__file__).parent.parent
     libraries = [version(name) for name in ("torch", "transformers", "av")]

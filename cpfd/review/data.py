@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cpfd.errors import CpfdError
+from cpfd.paths import RAW, VALIDATED
 from cpfd.revisions import Revision
-from cpfd.stages import VALIDATED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from cpfd.datasets.contract import RawDataset
 
-RAW = Path("data/raw")
 _TABLES = ("manifest.parquet", "manifest.csv", "dense.parquet", "dense.csv")
 _ROW_CHANGES = ("added", "removed", "relabelled", "moved", "text", "media")
 _EXAMPLES = 5

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from cpfd.errors import CpfdError
-from cpfd.files import TIMINGS
 from cpfd.params import PARAMS_FILE, PIPELINE_FILE
+from cpfd.paths import TIMINGS
 from cpfd.review.code import families
 from cpfd.review.parameters import parameter_problems
 from cpfd.revisions import LOCK_FILE, Revision, git, load_yaml

@@ -1,6 +1,5 @@
 """The report of `cpfd review`: its sections, the verdict, and the report as Markdown and as a page."""
 
-import base64
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -92,7 +91,7 @@ def verdict(facts: Mapping[str, Any]) -> str:
 
 def to_markdown(facts: Mapping[str, Any]) -> str:
     """Render the report as GitHub's Markdown, at most MAX_MARKDOWN characters: the longest lists are cut first."""
-    template = _environment(escape=False).get_template("review.md.jinja")
+    template = _template("review.md.jinja", escape=False)
     text = ""
     for rows in _ROWS:
         text = template.render(marker=MARKER, review=facts, rows=rows)
@@ -107,11 +106,10 @@ def to_html(facts: Mapping[str, Any], plots: Mapping[str, Mapping[str, bytes]]) 
 
     plots: PNG files of "base" and "head" by name, as `results.read_plots` gives them.
     """
-    images = {
-        side: {name: "data:image/png;base64," + base64.b64encode(image).decode() for name, image in of.items()}
-        for side, of in plots.items()
-    }
-    return _environment(escape=True).get_template("review.html.jinja").render(review=facts, images=images)
+    from cpfd.evaluation.report import data_uri
+
+    images = {side: {name: data_uri(image) for name, image in of.items()} for side, of in plots.items()}
+    return _template("review.html.jinja", escape=True).render(review=facts, images=images)
 
 
 def _merge_base(tip: str) -> str:
@@ -330,25 +328,16 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _environment(escape: bool) -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def _template(name: str, *, escape: bool) -> Any:
+    from cpfd.evaluation.report import plain, score, share, signed, span, templates
 
-    from cpfd.evaluation.report import plain, score, share, signed, span
-
-    environment = Environment(
-        loader=PackageLoader("cpfd.review", "."),
-        autoescape=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     used = (score, signed, share, span, plain, duration, about, shown, judged, basis, evidence, short, alike)
     formats: dict[str, Any] = {each.__name__: each for each in used}
     formats["families"] = code.families
     formats |= {"prose": html_prose} if escape else {"code": markdown_code, "prose": markdown_prose}
-    environment.filters |= formats
-    environment.globals |= {**formats, "outcomes": _OUTCOMES, "pending": PENDING}
-    return environment
+    return templates("cpfd.review", formats, escape=escape).get_template(
+        name, globals={"outcomes": _OUTCOMES, "pending": PENDING}
+    )
 
 
 def judged(difference: Mapping[str, float] | None) -> str:

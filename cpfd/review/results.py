@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cpfd.errors import CpfdError
 from cpfd.files import read_json
 from cpfd.params import Evaluation
+from cpfd.paths import CONFIDENCE, CONTENT, MODELS, REPORTS
 from cpfd.revisions import LOCK_FILE, Revision
-from cpfd.stages import CONFIDENCE, CONTENT, MODELS, REPORTS
 
 if TYPE_CHECKING:
     from cpfd.evaluation.results import Split

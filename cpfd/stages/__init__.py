@@ -6,15 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cpfd.errors import CpfdError
-from cpfd.files import TIMINGS, write_json
+from cpfd.files import write_json
+from cpfd.paths import TIMINGS
 
-VALIDATED = Path("data/validated")
-CONTENT = Path("data/features/content")
-DENSE = Path("data/features/dense")
-CROSSFIT = Path("data/crossfit")
-CONFIDENCE = Path("data/confidence")
-MODELS = Path("models")
-REPORTS = Path("reports")
 CODE = Path(__file__).parent.parent
 """The package itself, for fingerprints of unfinished work."""
 LOCK = Path("constraints.txt")

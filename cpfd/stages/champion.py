@@ -1,10 +1,10 @@
 """Stage `champion`: the registered version that champion.version names, and how the student does against it."""
 
-from cpfd.datasets.contract import RAW
 from cpfd.files import read_json, read_table, write_json, write_table, written_aside
 from cpfd.params import Params, load_params
-from cpfd.revisions import PACKAGE, open_version
-from cpfd.stages import CONTENT, MODELS, REPORTS, VALIDATED, run
+from cpfd.paths import CONTENT, MODELS, PACKAGE, RAW, REPORTS, VALIDATED
+from cpfd.revisions import open_version
+from cpfd.stages import run
 
 CHAMPION = MODELS / "champion"
 SCORES = VALIDATED.parent / "champion"

@@ -19,7 +19,8 @@ from cpfd.evaluation import plots, results
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_table, write_json, write_table, written_aside
 from cpfd.params import load_params
-from cpfd.stages import CONFIDENCE, CONTENT, CROSSFIT, REPORTS, run
+from cpfd.paths import CONFIDENCE, CONTENT, CROSSFIT, REPORTS
+from cpfd.stages import run
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ from cpfd.datasets.splits import assign_folds
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, remove, write_table, written_aside
 from cpfd.params import load_params
-from cpfd.stages import CODE, CONTENT, CROSSFIT, DENSE, LOCK, run
+from cpfd.paths import CONTENT, CROSSFIT, DENSE
+from cpfd.stages import CODE, LOCK, run
 from cpfd.training.data import ClipDataset, load_dense, logits_table
 from cpfd.training.fit import fit, network_config, predict_logits
 

@@ -5,7 +5,8 @@ import numpy as np
 from cpfd.features.dense import scale_dense
 from cpfd.files import read_table, write_table, written_aside
 from cpfd.params import load_params
-from cpfd.stages import DENSE, VALIDATED, run
+from cpfd.paths import DENSE, VALIDATED
+from cpfd.stages import run
 
 
 def main() -> None:

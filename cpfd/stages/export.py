@@ -6,8 +6,9 @@ from ruamel.yaml import YAML
 
 from cpfd.files import read_json, written_aside
 from cpfd.params import load_params
+from cpfd.paths import CONFIDENCE, MODELS, REPORTS, VALIDATED
 from cpfd.promotion.package import assemble_student, write_package
-from cpfd.stages import CONFIDENCE, MODELS, REPORTS, VALIDATED, run
+from cpfd.stages import run
 
 
 def main() -> None:

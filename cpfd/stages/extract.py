@@ -1,10 +1,10 @@
 """Stage `extract`: the content of every validated clip becomes features."""
 
-from cpfd.datasets.contract import RAW
 from cpfd.features.extract import extract_features
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table
 from cpfd.params import load_params
-from cpfd.stages import CODE, CONTENT, LOCK, VALIDATED, run
+from cpfd.paths import CONTENT, RAW, VALIDATED
+from cpfd.stages import CODE, LOCK, run
 
 
 def main() -> None:

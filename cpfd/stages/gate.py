@@ -7,15 +7,15 @@ import pandas as pd
 import torch
 
 from cpfd import metrics
-from cpfd.datasets.contract import RAW
 from cpfd.features.store import FeatureStore
 from cpfd.features.text import join_text
 from cpfd.files import read_json, read_table, write_json
 from cpfd.models.student import Student
 from cpfd.params import load_params
+from cpfd.paths import CONTENT, MODELS, RAW, REPORTS, VALIDATED
 from cpfd.promotion.gates import judge, try_student
 from cpfd.promotion.package import assemble_student
-from cpfd.stages import CONTENT, MODELS, REPORTS, VALIDATED, run
+from cpfd.stages import run
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ import numpy as np
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, read_table, write_table, written_aside
 from cpfd.params import load_params
-from cpfd.stages import CODE, CONFIDENCE, CONTENT, LOCK, MODELS, run
+from cpfd.paths import CONFIDENCE, CONTENT, MODELS
+from cpfd.stages import CODE, LOCK, run
 from cpfd.training.data import ClipDataset, logits_table
 from cpfd.training.fit import fit, network_config, predict_logits
 from cpfd.training.methods import method_targets

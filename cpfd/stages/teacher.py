@@ -5,7 +5,8 @@ import numpy as np
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, write_table, written_aside
 from cpfd.params import load_params
-from cpfd.stages import CODE, CONTENT, DENSE, LOCK, MODELS, run
+from cpfd.paths import CONTENT, DENSE, MODELS
+from cpfd.stages import CODE, LOCK, run
 from cpfd.training.data import ClipDataset, load_dense, logits_table
 from cpfd.training.fit import fit, network_config, predict_logits
 
