@@ -1,11 +1,13 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11 to 3.13 and make; `make help` lists the rest.
 PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 4200
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help install demo test lint lock deps clean
+.PHONY: help install demo up down test test-slow lint lock deps clean
 
 help:  ## List what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 install: .venv/.installed  ## Create .venv with everything in it
 
@@ -13,15 +15,24 @@ install: .venv/.installed  ## Create .venv with everything in it
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		"$$(grep '^torch==' constraints.txt)" --editable '.[dev]'
+		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,flows]'
 	touch $@
 
 demo: .venv/.installed  ## Run the whole pipeline on the demo data set, or whatever params.yaml says has changed
 	dvc repro
 	cpfd results
 
+up: .venv/.installed  ## Start a Prefect server (HOST, PORT) and a worker, and deploy prefect.yaml
+	python -m flows.services up --host $(HOST) --port $(PORT)
+
+down: .venv/.installed  ## Stop them
+	python -m flows.services down
+
 test: .venv/.installed  ## Run the tests
 	python -m pytest --numprocesses 2 --dist loadfile
+
+test-slow: .venv/.installed  ## Run the tests that take minutes: a project's first days under Prefect
+	python -m pytest -m slow
 
 lint: .venv/.installed  ## Check style and types
 	ruff check .
@@ -31,7 +42,7 @@ lint: .venv/.installed  ## Check style and types
 lock:  ## Resolve the newest allowed versions of all dependencies into constraints.txt
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet torch==2.13.0 --editable '.[dev]'
+	build/lock/bin/python -m pip install --quiet torch==2.13.0 --editable '.[dev,flows]'
 	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 	rm -rf build/lock
 

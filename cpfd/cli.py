@@ -303,6 +303,7 @@ def promote(
     bump: Annotated[
         Literal["major", "minor", "patch"], typer.Option(help="The part of the version that rises.")
     ] = "minor",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
 ) -> None:
     """Register a revision's student as a version and assign it to a stage: tags, pushed to git's remote.
 
@@ -315,7 +316,12 @@ def promote(
     """
     from cpfd.promotion.registry import promote
 
-    _tell(promote(rev, to, reason=reason, bump=bump))
+    outcome = promote(rev, to, reason=reason, bump=bump, dry_run=dry_run)
+    if dry_run:
+        instead = f" instead of {outcome.replaced}" if outcome.replaced else ""
+        typer.echo(f"{outcome.version} would be in {outcome.stage}{instead}; nothing is changed.")
+    else:
+        _tell(outcome)
 
 
 @app.command()

@@ -393,6 +393,23 @@ class Champion(Group):
     )
 
 
+Minutes = Annotated[float, Field(gt=0)]
+
+
+class Flows(Group):
+    """Runs under Prefect (docs/flows.md); no stage depends on these."""
+
+    timeout_minutes: Minutes = Field(
+        json_schema_extra=usual(10, 1440), description="time after which a stage is stopped and fails, minutes"
+    )
+    stage_timeout_minutes: dict[str, Minutes] = Field(
+        description="other limits, by stage or by family of stages: {extract: 720, student: 60}"
+    )
+    approval_hours: Annotated[float, Field(gt=0)] = Field(
+        json_schema_extra=usual(1, 168), description="time that a student waits for somebody's approval, hours"
+    )
+
+
 class Params(Group):
     """All of params.yaml."""
 
@@ -414,6 +431,7 @@ class Params(Group):
     evaluation: Evaluation
     gate: Gate
     champion: Champion
+    flows: Flows
 
 
 def load_params(stage: str | None = None, path: Path = PARAMS_FILE) -> Params:
@@ -604,6 +622,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return ", ".join(str(value) for value in schema["enum"])
     if schema["type"] == "array":
         return f"list of: {_allowed(schema['items'])}"
+    if schema["type"] == "object":
+        return f"mapping of names to: {_allowed(schema['additionalProperties'])}"
     bounds = [
         f"{sign} {schema[name]:g}"
         for name, sign in [("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<")]

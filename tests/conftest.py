@@ -51,6 +51,7 @@ TINY = {
         "max_latency_ratio": 100.0,
     },
 }
+PREFECT = ("prefect.yaml", "prefect.toml")
 IDENTITY = {
     f"GIT_{who}_{key}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -127,7 +128,7 @@ class Project:
 def new_project(folder: Path) -> Project:
     """Make a project with the repository's code and pipeline and tiny parameters, as a clone would be."""
     folder.mkdir(parents=True)
-    for name in ("cpfd", "dvc.yaml", "params.yaml", "constraints.txt", ".dvcignore", ".gitignore"):
+    for name in ("cpfd", "flows", "dvc.yaml", "params.yaml", "constraints.txt", ".dvcignore", ".gitignore", *PREFECT):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -5,55 +5,19 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.clips import write_clip
 from tests.conftest import IDENTITY, Project
-
-
-@dataclass(frozen=True)
-class Team:
-    """A bare git repository and a DVC remote that its clones share."""
-
-    origin: Path
-    store: Path
-    cache: Path
-
-    def clone(self, folder: Path, *, who: str = "Ann") -> Project:
-        """Clone as a colleague would, with all data checked out (out of one cache, to save time)."""
-        subprocess.run(["git", "clone", "--quiet", self.origin, folder], check=True)
-        clone = Project(folder)
-        clone.run("git", "config", "user.name", who)
-        clone.run("dvc", "cache", "dir", "--local", str(self.cache))
-        clone.run("dvc", "checkout", "--quiet")
-        return clone
-
-    def fork(self, folder: Path) -> "Team":
-        """The same project on a git remote of its own, so that a test's tags are its own."""
-        subprocess.run(["git", "clone", "--quiet", "--bare", self.origin, folder / "origin.git"], check=True)
-        return Team(folder / "origin.git", self.store, self.cache)
-
-    def tags(self) -> list[str]:
-        done = subprocess.run(["git", "tag"], cwd=self.origin, check=True, capture_output=True, text=True)
-        return done.stdout.split()
+from tests.team import Team, found_team
 
 
 @pytest.fixture(scope="module")
 def trained(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Team:
     """A team whose main branch holds a trained student that passes the gate; nothing is promoted yet."""
-    folder = tmp_path_factory.mktemp("team")
-    team = Team(folder / "origin.git", folder / "store", folder / "first/.dvc/cache")
-    first = project.copy(folder / "first")
-    first.run("dvc", "remote", "add", "--quiet", "--default", "store", str(team.store))
-    first.run("git", "checkout", "--quiet", "-B", "main")
-    first.run("git", "add", ".")
-    first.run("git", "commit", "--quiet", "-m", "train the first student")
-    first.run("dvc", "push", "--quiet")
-    subprocess.run(["git", "clone", "--quiet", "--bare", first.folder, team.origin], check=True)
-    return team
+    return found_team(project, tmp_path_factory.mktemp("team"))
 
 
 @pytest.fixture
@@ -134,6 +98,18 @@ def git_model(project: Project, rev: str, target: Path) -> Path:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_a_promotion_would_do_is_told_without_doing_it(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+
+    said = ann.run("cpfd", "promote", "--dry-run").stdout
+
+    assert said == "v1.0.0 would be in production; nothing is changed.\n"
+    assert team.tags() == ann.run("git", "tag").stdout.split() == []
+    ann.run("dvc", "remote", "remove", "store")
+    commit(ann, "no remote")
+    assert "no default DVC remote" in refused(ann, "promote", "--dry-run")
 
 
 def test_staging_comes_before_production(team: Team, tmp_path: Path) -> None:

@@ -121,9 +121,12 @@ def list_versions() -> list[dict[str, Any]]:
     return versions[::-1]
 
 
-def promote(rev: str, stage: Stage, *, reason: str | None = None, bump: Bump = "minor") -> Outcome:
+def promote(
+    rev: str, stage: Stage, *, reason: str | None = None, bump: Bump = "minor", dry_run: bool = False
+) -> Outcome:
     """Register the student of revision `rev` as a version, where it is none yet, and assign it to `stage`.
 
+    With `dry_run` everything is checked and nothing is changed: the outcome, without tags, is what would be.
     Raises CpfdError where the work tree is dirty, the gate of that revision has not passed or was held against another
     champion than the one in production, the model is not in the DVC remote or not byte by byte what dvc.lock records,
     and where somebody else was quicker. Nothing has changed then.
@@ -146,19 +149,20 @@ def promote(rev: str, stage: Stage, *, reason: str | None = None, bump: Bump = "
             _refuse_other_champion(revision, gate, held.get(stage))
         model = check_model(revision)
         replaced = held[stage].version if stage in held else None
+        version = registered[0].version if registered else _next_version(registrations, bump)
+        if dry_run:
+            return Outcome(version, stage, replaced, [], remote)
 
         def write() -> tuple[str, list[str]]:
-            if registered:
-                version, tags = registered[0].version, []
-            else:
-                version = _next_version(registrations, bump)
+            tags = []
+            if not registered:
                 message = _registration_message(version, reason, revision, gate, metrics, model)
                 register(".", ARTIFACT, str(revision.commit), version=version, message=message)
                 tags = [version_tag(version)]
             message = _assignment_message(f"{ARTIFACT} {version} to {stage}", reason, replaced)
             return version, [*tags, assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
 
-        version, tags = _publish(write, stage, remote)
+        _, tags = _publish(write, stage, remote)
         return Outcome(version, stage, replaced, tags, remote)
 
 

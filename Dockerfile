@@ -1,0 +1,17 @@
+# What a worker's runs need on Docker or Kubernetes (docs/flows.md): git, Python and the project's dependencies. The
+# project itself, code and data, comes by the pull steps of prefect.yaml.
+#   docker build --tag cpfd .
+FROM python:3.11-slim-bookworm
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/cpfd
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+# torch comes with CUDA from PyPI; --build-arg PIP_EXTRA_INDEX_URL=... with PyTorch's index of CPU wheels is gigabytes smaller.
+ARG PIP_EXTRA_INDEX_URL
+RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[flows]"
+# Experiments are commits; promotions are tags with this name. Set your own in the work pool.
+ENV GIT_AUTHOR_NAME=cpfd GIT_AUTHOR_EMAIL=cpfd@localhost GIT_COMMITTER_NAME=cpfd GIT_COMMITTER_EMAIL=cpfd@localhost
+RUN useradd --create-home cpfd
+USER cpfd
+WORKDIR /home/cpfd

@@ -1,0 +1,255 @@
+"""Where a run works: in the project's own work tree, or in one of its own that is gone afterwards.
+
+Locks are on folders (flock) and end with the last process that has them open: a killed run never leaves one.
+"""
+
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from cpfd.errors import CpfdError
+from cpfd.files import SCRATCH, remove
+from cpfd.params import PARAMS_FILE, Params, check_params, known_keys, parse_yaml
+from cpfd.revisions import git
+
+_PLACES = Path(".dvc", "tmp", "flows")
+_PATIENCE = 20.0
+"""Seconds that a run waits for the processes of one that was killed a moment ago."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A work tree that a run has for itself, as long as any process holds the descriptors of its locks open."""
+
+    folder: Path
+    locks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a run leaves in git: `ref` is that of its experiment, None where the run has changed nothing."""
+
+    sha: str
+    ref: str | None
+
+    @property
+    def experiment(self) -> str | None:
+        """The experiment's name."""
+        return self.ref and self.ref.rpartition("/")[2]
+
+
+def changed_params(project: Path, overrides: Mapping[str, Any], committed: bool) -> Params:
+    """The parameters of a run, from the last commit or the work tree as it is.
+
+    Raises CpfdError naming key, value and what is allowed.
+    """
+    try:
+        path = f"HEAD:./{PARAMS_FILE}"
+        raw = git("show", path, cwd=project).encode() if committed else (project / PARAMS_FILE).read_bytes()
+    except FileNotFoundError:
+        raise CpfdError(f"{PARAMS_FILE}: no such file in {project}; run this in the root of a CPFD project") from None
+    content = parse_yaml(raw, str(PARAMS_FILE))
+    check_params(content)
+    for key in overrides:
+        if key not in known_keys():
+            raise CpfdError(f"override {key}: unknown key; `cpfd params` lists those that exist")
+    return check_params(_overridden(content, overrides), Path("override"))
+
+
+@contextmanager
+def work_tree(project: Path) -> Iterator[Workspace]:
+    """The project itself; raises CpfdError where another run works in it."""
+    descriptor = _hold(project / _PLACES / "work-tree", _PATIENCE)
+    if descriptor is None:
+        raise CpfdError(f"another run works in {project}; wait for it, or run isolated")
+    try:
+        yield Workspace(project, (descriptor,))
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def isolated_tree(project: Path, overrides: Mapping[str, Any]) -> Iterator[Workspace]:
+    """A git work tree of HEAD with the project's cache and the outputs of its dvc.lock, and with changed parameters.
+
+    What a run leaves unfinished stays in the project's `.scratch`, for the next run with the same overrides. What
+    killed runs have left of their work trees is removed.
+    """
+    with committed_tree(project) as tree, _scratch(project, overrides) as (scratch, scratch_descriptor):
+        _rewrite(tree.folder / PARAMS_FILE, overrides)
+        (tree.folder / SCRATCH).symlink_to(scratch, target_is_directory=True)
+        dvc(tree.folder, "checkout", "--quiet", "--allow-missing")
+        yield Workspace(tree.folder, (*tree.locks, scratch_descriptor))
+
+
+@contextmanager
+def committed_tree(project: Path, commit: str = "HEAD") -> Iterator[Workspace]:
+    """A git work tree of a commit with the project's DVC settings and cache, and no data; gone afterwards."""
+    place, descriptor = _take_place(project)
+    try:
+        git("worktree", "add", "--quiet", "--detach", str(place / "project"), commit, cwd=project)
+        folder = place / "project" / git("rev-parse", "--show-prefix", cwd=project).strip()
+        _configure(project, folder)
+        yield Workspace(folder, (descriptor,))
+    finally:
+        _clear(project, place)
+        os.close(descriptor)
+
+
+def experiment_name(dataset: str, overrides: Mapping[str, Any]) -> str:
+    """A name for the experiment of a run: data set, what was changed, and six digits that make it unique."""
+    parts = [dataset, *(f"{key}-{value}" for key, value in overrides.items())]
+    words = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(parts)).strip("-.")
+    return f"{re.sub(r'[.]{2,}', '.', words)[:60].rstrip('-.')}-{secrets.token_hex(3)}"
+
+
+def save_experiment(workspace: Workspace, name: str) -> Commit:
+    """Keep the state of an isolated work tree as a DVC experiment, which the project then has too.
+
+    Where nothing differs from the commit that the run started from, that commit is what is returned.
+    """
+    changed = [path for path in uncommitted(workspace.folder) if Path(path).parts[0] != str(SCRATCH)]
+    if not changed:
+        return Commit(git("rev-parse", "HEAD", cwd=workspace.folder).strip(), None)
+    new = git("ls-files", "--others", "--exclude-standard", "-z", cwd=workspace.folder).split("\0")
+    options = [f"--include-untracked={path}" for path in new if path and Path(path).parts[0] != str(SCRATCH)]
+    dvc(workspace.folder, "exp", "save", "--quiet", "--name", name, *options)
+    saved = git("for-each-ref", "--format=%(objectname) %(refname)", f"refs/exps/*/*/{name}", cwd=workspace.folder)
+    return Commit(*saved.split())
+
+
+def has_origin(project: Path) -> bool:
+    """Whether git knows a remote of that name."""
+    return "origin" in git("remote", cwd=project).split()
+
+
+def fetch_commit(project: Path, commit: Commit) -> None:
+    """Have a commit here that a run in another clone has pushed to `origin`."""
+    if commit.ref is None or git("for-each-ref", commit.ref, cwd=project):
+        return
+    git("fetch", "--quiet", "origin", f"{commit.ref}:{commit.ref}", cwd=project)
+
+
+def uncommitted(project: Path) -> list[str]:
+    """Files that an isolated run does not see as they are: it starts from the last commit."""
+    listed = git("status", "--porcelain", "-z", cwd=project).split("\0")
+    return [line[3:] for line in listed if line]
+
+
+def dvc(folder: Path, *arguments: str) -> None:
+    """Run a command of DVC; raises CpfdError with its last line where it fails."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise CpfdError(f"dvc {arguments[0]}: {lines[-1].removeprefix('ERROR: ')}")
+
+
+def _hold(folder: Path, patience: float = 0) -> int | None:
+    """Lock a folder and return its descriptor; None where another process still has it after so many seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.2)
+        os.close(descriptor)
+
+
+def _take_place(project: Path) -> tuple[Path, int]:
+    """The first free folder for a work tree, locked; what killed runs have left in it and in others is removed."""
+    taken: tuple[Path, int] | None = None
+    for number in itertools.count(1):
+        place = project / _PLACES / str(number)
+        if taken and not place.exists():
+            return taken
+        descriptor = _hold(place)
+        if descriptor is not None:
+            _clear(project, place)
+            if taken is None:
+                taken = place, descriptor
+            else:
+                os.close(descriptor)
+    raise AssertionError
+
+
+def _clear(project: Path, place: Path) -> None:
+    remove(place / "project")
+    git("worktree", "prune", cwd=project)
+
+
+@contextmanager
+def _scratch(project: Path, overrides: Mapping[str, Any]) -> Iterator[tuple[Path, int]]:
+    """A folder for unfinished work, and the descriptor of its lock.
+
+    It is kept for the next run with the same overrides unless the block succeeds. Two runs at once never share one:
+    both would write the same checkpoint.
+    """
+    key = hashlib.sha256(json.dumps(overrides, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    for number in itertools.count(1):
+        folder = project / SCRATCH / "isolated" / f"{key}-{number}"
+        descriptor = _hold(folder)
+        if descriptor is None:
+            continue
+        try:
+            yield folder.absolute(), descriptor
+            remove(folder)
+        finally:
+            os.close(descriptor)
+        return
+
+
+def _configure(project: Path, folder: Path) -> None:
+    """Give a work tree the project's cache, remotes and local settings, their relative paths resolved."""
+    from dvc.config import Config, merge
+    from dvc.repo import Repo
+
+    with Repo(str(project)) as repo:
+        settings: dict[str, Any] = {}
+        for level in ("repo", "local"):
+            merge(settings, repo.config.read(level))
+        settings["cache"]["dir"] = repo.cache.local_cache_dir
+    config = Config(str(folder / ".dvc"))
+    path = Path(config.files["local"])
+    path.touch(mode=0o600)  # it may hold what gives access to a remote
+    with config.edit("local") as local:
+        merge(local, Config._map_dirs(settings, str))
+
+
+def _rewrite(path: Path, overrides: Mapping[str, Any]) -> None:
+    """Set keys of a params.yaml, comments kept."""
+    if not overrides:
+        return
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    content = yaml.load(path)
+    yaml.dump(_overridden(content, overrides), path)
+
+
+def _overridden(content: Any, overrides: Mapping[str, Any]) -> Any:
+    for key, value in overrides.items():
+        group, _, field = key.partition(".")
+        content[group][field] = value
+    return content
