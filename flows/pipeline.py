@@ -90,7 +90,8 @@ def _ignore_outputs(repo: Any, stages: Sequence[Any]) -> None:
 
 def _wanted(repo: Any, targets: Collection[str]) -> list[Any]:
     """The stages that are asked for, all of dvc.yaml's without targets; in dvc.yaml's order, as DVC collects them."""
-    stages = {stage.name: stage for stage in repo.stage.load_all(str(Path(repo.root_dir, PIPELINE_FILE)))}
+    path = str(Path(repo.root_dir, PIPELINE_FILE))
+    stages = {stage.name: stage for stage in repo.index.stages if stage.path == path}
     unknown = [name for name in targets if not any(name in (stage, stage.partition("@")[0]) for stage in stages)]
     if unknown:
         families = dict.fromkeys(stage.partition("@")[0] for stage in stages)

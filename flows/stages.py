@@ -145,9 +145,11 @@ class _Server:
         ended, ended_end = os.pipe()
         leash_end, leash = os.pipe()
         ends = [output_end, ended_end, leash_end]
-        socket.send_fds(self._channel, [stage.encode()], ends)
-        for end in ends:
-            os.close(end)
+        try:
+            socket.send_fds(self._channel, [stage.encode()], ends)
+        finally:
+            for end in ends:
+                os.close(end)
         return _Process(output, ended, leash)
 
     def died(self) -> bool:

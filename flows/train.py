@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -318,15 +319,23 @@ def main(
             overrides[key] = parse_yaml(value.encode(), key)
         except CpfdError as error:
             raise typer.BadParameter(str(error)) from None
-    # What is only needed later is imported now, while the temporary server starts.
-    import dvc.repo.reproduce  # noqa: F401
-    import fastapi.encoders  # noqa: F401
-
+    _warm_up()
     # Prefect hands the signal on to this handler; without one, the process would end and leave a server behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     state = train(targets or [], overrides, isolated, max_parallel, push, promote, return_state=True)
     _settle(state)
     raise SystemExit(0 if state.is_completed() else 1)
+
+
+def _warm_up() -> None:
+    """Have Prefect and DVC import now, while a temporary server starts, what they would import in the flow."""
+    import fastapi.encoders  # noqa: F401
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import get_active_graph
+
+    with suppress(DvcException), Repo() as repo:  # the flow will tell what is wrong
+        get_active_graph(repo.index.graph)
 
 
 def _settle(state: State[Any]) -> None:
