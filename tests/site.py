@@ -120,13 +120,25 @@ def free_port() -> int:
             return port
 
 
+class Patient(httpx.HTTPTransport):
+    """Asks again where the server's database is busy, as Prefect's own clients do."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(20):
+            response = super().handle_request(request)
+            if response.status_code != 503:
+                break
+            time.sleep(0.5)
+        return response
+
+
 @contextmanager
 def serve(project: Project, team: Team) -> Iterator[Site]:
     """`make up` on a free port, and `make down` in the end."""
     port = free_port()
     try:
         project.run("python", "-m", "flows.services", "up", "--port", str(port), timeout=300)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as api:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30, transport=Patient()) as api:
             yield Site(project, team, api)
     finally:
         project.run("python", "-m", "flows.services", "down", timeout=120)
