@@ -21,8 +21,9 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
-from cpfd.params import PARAMS_FILE, PIPELINE_FILE, parse_yaml
+from cpfd.params import PARAMS_FILE, PIPELINE_FILE
 from cpfd.revisions import LOCK_FILE
+from flows.workspace import parse_overrides, rewrite_params
 
 ROOT = Path(__file__).parents[1]
 DVC = (sys.executable, "-m", "dvc")
@@ -101,13 +102,7 @@ def _make(folder: Path, stages: int) -> None:
 def _clone(folder: Path, changes: list[str]) -> None:
     """A clone of this repository's last commit: nothing is in its cache."""
     _run(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
-    yaml = YAML()
-    params = yaml.load(folder / PARAMS_FILE)
-    for change in changes:
-        key, _, value = change.partition("=")
-        group, _, field = key.partition(".")
-        params[group][field] = parse_yaml(value.encode(), key)
-    yaml.dump(params, folder / PARAMS_FILE)
+    rewrite_params(folder / PARAMS_FILE, parse_overrides(changes))
     _commit(folder)
 
 

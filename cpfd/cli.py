@@ -95,30 +95,38 @@ def predict(
         raise typer.Exit(1)
 
 
+Source = Annotated[
+    Path, typer.Argument(metavar="FOLDER|MANIFEST", help="Folder of clips, or a Parquet or CSV table of them.")
+]
+Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, whole or not at all.")]
+Model = Annotated[
+    str, typer.Option(help="production, staging, a version (v1.0.0), or the folder of an exported student.")
+]
+Videos = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder that a manifest's paths are relative to. None: `videos` beside it, else its own.",
+    ),
+]
+ShardClips = Annotated[int, typer.Option(min=1, help="Clips in a shard, which a killed run resumes at.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Clips that are classified side by side. None: one per CPU.")]
+MaxQuarantineShare = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of clips that may fail before the run does.")
+]
+ReplaceOutput = Annotated[bool, typer.Option("--force", help="Replace an earlier result in DIR.")]
+
+
 @app.command()
 def score(
-    source: Annotated[
-        Path, typer.Argument(metavar="FOLDER|MANIFEST", help="Folder of clips, or a Parquet or CSV table of them.")
-    ],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, whole or not at all.")],
-    model: Annotated[
-        str, typer.Option(help="production, staging, a version (v1.0.0), or the folder of an exported student.")
-    ] = "production",
-    videos: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder that a manifest's paths are relative to. None: `videos` beside it, else its own.",
-        ),
-    ] = None,
-    shard_clips: Annotated[int, typer.Option(min=1, help="Clips in a shard, which a killed run resumes at.")] = 256,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Clips that are classified side by side. None: one per CPU.")
-    ] = None,
-    max_quarantine_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of clips that may fail before the run does.")
-    ] = 0.05,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in DIR.")] = False,
+    source: Source,
+    output: Output,
+    model: Model = "production",
+    videos: Videos = None,
+    shard_clips: ShardClips = 256,
+    threads: Threads = None,
+    max_quarantine_share: MaxQuarantineShare = 0.05,
+    force: ReplaceOutput = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Classify many clips: predictions.parquet, quarantine.parquet and summary.json in one folder.
@@ -135,7 +143,7 @@ def score(
     from tqdm import tqdm
     from transformers.utils import logging
 
-    from cpfd.promotion.scoring import find_model, open_scoring
+    from cpfd.promotion.scoring import classified, find_model, open_scoring
 
     logging.disable_progress_bar()
     with (
@@ -155,9 +163,7 @@ def score(
     if as_json:
         typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
         return
-    typer.echo(
-        f"{summary['classified']} of {summary['clips']} clips classified by student {summary['model']}: {output}"
-    )
+    typer.echo(f"{classified(summary)}: {output}")
     for name, clips in summary["predicted"].items():
         typer.echo(f"  {name}: {clips}")
     typer.echo(f"quarantine: {summary['quarantined']} clips")
@@ -318,8 +324,7 @@ def promote(
 
     outcome = promote(rev, to, reason=reason, bump=bump, dry_run=dry_run)
     if dry_run:
-        instead = f" instead of {outcome.replaced}" if outcome.replaced else ""
-        typer.echo(f"{outcome.version} would be in {outcome.stage}{instead}; nothing is changed.")
+        typer.echo(f"{outcome.version} would be {outcome.place}; nothing is changed.")
     else:
         _tell(outcome)
 
@@ -342,8 +347,7 @@ def rollback(
 
 
 def _tell(outcome: "Outcome") -> None:
-    replaced = f" instead of {outcome.replaced}" if outcome.replaced else ""
-    typer.echo(f"{outcome.version} is now in {outcome.stage}{replaced}.")
+    typer.echo(f"{outcome.version} is now {outcome.place}.")
     where = f"pushed to {outcome.pushed_to}" if outcome.pushed_to else "in this clone alone: git has no remote"
     typer.echo(f"Tags {', '.join(outcome.tags)} ({where}).")
     if outcome.stage == "production":
@@ -487,22 +491,48 @@ DenseSources = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a data set of that name.")]
+ClassFolders = Annotated[
+    Path, typer.Argument(metavar="SRC", help="Folder with one folder of videos or images per class.")
+]
+Text = Annotated[
+    Path | None, typer.Option(metavar="TABLE", help="Table of text columns (title, caption, ...) by video_id.")
+]
+Creators = Annotated[
+    Path | None,
+    typer.Option(metavar="TABLE", help="Table of video_id and creator_id. Else SRC/videos.txt names each source."),
+]
+Unlabelled = Annotated[str, typer.Option(help="Folder of the clips that have no label.")]
+Table = Annotated[Path, typer.Argument(metavar="SRC", help="CSV or Parquet table with one row per clip.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="NAME=COLUMN", help="The table's column for a column of the contract. Repeat."),
+]
+TableVideos = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder that the column path is relative to. None: text only.")
+]
+Snapshots = Annotated[Path, typer.Argument(metavar="SRC", help="Folder with videos.csv and categories.json.")]
+GroupBy = Annotated[
+    Literal["creator", "none"],
+    typer.Option(
+        help="creator: no channel in two splits. none: videos are split at random by params.yaml's `split`,"
+        " and the topics of the creator's earlier training videos become dense features."
+    ),
+]
+Tags = Annotated[
+    Literal["embedded", "hashed"],
+    typer.Option(help="How tags become numbers: by MiniLM (about a minute), or by hash (at once, says less)."),
+]
 Dvc = Annotated[bool, typer.Option("--dvc/--no-dvc", help="Put the data set under DVC's care with `dvc add`.")]
 
 
 @import_app.command("folder")
 def import_folder_command(
-    src: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with one folder of videos or images per class.")],
+    src: ClassFolders,
     name: Name,
-    text: Annotated[
-        Path | None, typer.Option(metavar="TABLE", help="Table of text columns (title, caption, ...) by video_id.")
-    ] = None,
+    text: Text = None,
     dense: DenseSources = None,
-    creators: Annotated[
-        Path | None,
-        typer.Option(metavar="TABLE", help="Table of video_id and creator_id. Else SRC/videos.txt names each source."),
-    ] = None,
-    unlabelled: Annotated[str, typer.Option(help="Folder of the clips that have no label.")] = "unlabelled",
+    creators: Creators = None,
+    unlabelled: Unlabelled = "unlabelled",
     force: Force = False,
     dvc: Dvc = True,
 ) -> None:
@@ -521,15 +551,10 @@ def import_folder_command(
 
 @import_app.command("table")
 def import_table_command(
-    src: Annotated[Path, typer.Argument(metavar="SRC", help="CSV or Parquet table with one row per clip.")],
+    src: Table,
     name: Name,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="NAME=COLUMN", help="The table's column for a column of the contract. Repeat."),
-    ] = None,
-    videos: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder that the column path is relative to. None: text only.")
-    ] = None,
+    columns: Columns = None,
+    videos: TableVideos = None,
     dense: DenseSources = None,
     force: Force = False,
     dvc: Dvc = True,
@@ -549,19 +574,10 @@ def import_table_command(
 
 @import_app.command("youtube-trending")
 def import_youtube_trending_command(
-    src: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with videos.csv and categories.json.")],
+    src: Snapshots,
     name: Name,
-    group_by: Annotated[
-        Literal["creator", "none"],
-        typer.Option(
-            help="creator: no channel in two splits. none: videos are split at random by params.yaml's `split`,"
-            " and the topics of the creator's earlier training videos become dense features."
-        ),
-    ] = "creator",
-    tags: Annotated[
-        Literal["embedded", "hashed"],
-        typer.Option(help="How tags become numbers: by MiniLM (about a minute), or by hash (at once, says less)."),
-    ] = "embedded",
+    group_by: GroupBy = "creator",
+    tags: Tags = "embedded",
     force: Force = False,
     dvc: Dvc = True,
 ) -> None:

@@ -2,7 +2,7 @@
 
 Prefect reads its settings when it is imported, so they are given here, unless the environment already has them: its
 database lies in the project, it reports to nobody, and a server that a run starts for itself may take its time (it
-makes the database first).
+makes the database first). prefect.toml says the same to `prefect` itself, which does not import this.
 """
 
 import os

@@ -5,6 +5,7 @@ They show what lies in reports/, and compute nothing. What cannot be shown is na
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -176,20 +177,14 @@ def _pages(reports: Path, project: Path, *names: str) -> list[str]:
             continue
         kept = project / PAGES / str(flow_run.id) / name
         with written_aside(kept) as aside:
-            _link(reports / name, aside)
+            if (reports / name).is_dir():
+                shutil.copytree(reports / name, aside, copy_function=lambda old, new: link(Path(old), Path(new)))
+            else:
+                link(reports / name, aside)
         page = (kept / "index.html" if kept.is_dir() else kept).relative_to(project / PAGES).as_posix()
         linked = f"[{_TITLES[name]}]({base.rstrip('/')}/{page})" if base else None
         lines.append(linked or f"{_TITLES[name]}: `{PAGES / page}` in the project")
     return lines
-
-
-def _link(source: Path, target: Path) -> None:
-    if not source.is_dir():
-        link(source, target)
-        return
-    target.mkdir()
-    for path in source.iterdir():
-        _link(path, target / path.name)
 
 
 def _counts(report: Mapping[str, Any]) -> list[str]:

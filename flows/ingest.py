@@ -20,14 +20,14 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpfd.cli import DenseSources, Force, Name
+from cpfd import cli
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, remove
 from cpfd.paths import RAW
 from cpfd.revisions import git
 from flows.artifacts import show_validation
 from flows.retries import RETRIES, worth_a_retry
-from flows.workspace import dvc, has_origin
+from flows.workspace import dvc, has_origin, require_remote
 
 if TYPE_CHECKING:
     from cpfd.datasets.importing import Imported
@@ -231,13 +231,10 @@ def _commit(target: Path, message: str, push: bool) -> str:
 
 
 def _refuse_early(push: bool) -> None:
-    from dvc.repo import Repo
-
     if not Path(".dvc").is_dir():
         raise CpfdError(f"{Path.cwd()}: not the root of a DVC repository, where data sets are registered")
-    with Repo() as repo:
-        if push and not repo.config["core"].get("remote"):
-            raise CpfdError("push: DVC has no default remote here; `dvc remote add --default` sets one")
+    if push:
+        require_remote(Path.cwd(), "push")
 
 
 @contextmanager
@@ -271,16 +268,14 @@ Push = Annotated[bool, typer.Option("--push", help="Send it to the DVC remote as
 
 @app.command("folder")
 def run_folder(
-    src: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with one folder of videos or images per class.")],
-    name: Name,
-    text: Annotated[Path | None, typer.Option(metavar="TABLE", help="Table of text columns by video_id.")] = None,
-    dense: DenseSources = None,
-    creators: Annotated[
-        Path | None, typer.Option(metavar="TABLE", help="Table of video_id and creator_id. Else SRC/videos.txt.")
-    ] = None,
-    unlabelled: Annotated[str, typer.Option(help="Folder of the clips that have no label.")] = "unlabelled",
+    src: cli.ClassFolders,
+    name: cli.Name,
+    text: cli.Text = None,
+    dense: cli.DenseSources = None,
+    creators: cli.Creators = None,
+    unlabelled: cli.Unlabelled = "unlabelled",
     labels: Labels = None,
-    force: Force = False,
+    force: cli.Force = False,
     commit: Commit = False,
     push: Push = False,
 ) -> None:
@@ -294,18 +289,13 @@ def run_folder(
 
 @app.command("table")
 def run_table(
-    src: Annotated[Path, typer.Argument(metavar="SRC", help="CSV or Parquet table with one row per clip.")],
-    name: Name,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="NAME=COLUMN", help="The table's column for a column of the contract. Repeat."),
-    ] = None,
-    videos: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder that the column path is relative to. None: text only.")
-    ] = None,
-    dense: DenseSources = None,
+    src: cli.Table,
+    name: cli.Name,
+    columns: cli.Columns = None,
+    videos: cli.TableVideos = None,
+    dense: cli.DenseSources = None,
     labels: Labels = None,
-    force: Force = False,
+    force: cli.Force = False,
     commit: Commit = False,
     push: Push = False,
 ) -> None:
@@ -324,12 +314,12 @@ def run_table(
 
 @app.command("youtube-trending")
 def run_youtube_trending(
-    src: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with videos.csv and categories.json.")],
-    name: Name,
-    group_by: Annotated[Literal["creator", "none"], typer.Option(help="As in `cpfd import`.")] = "creator",
-    tags: Annotated[Literal["embedded", "hashed"], typer.Option(help="As in `cpfd import`.")] = "embedded",
+    src: cli.Snapshots,
+    name: cli.Name,
+    group_by: cli.GroupBy = "creator",
+    tags: cli.Tags = "embedded",
     labels: Labels = None,
-    force: Force = False,
+    force: cli.Force = False,
     commit: Commit = False,
     push: Push = False,
 ) -> None:

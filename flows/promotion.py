@@ -86,8 +86,7 @@ def settle(project: Path, trained: Trained, how: Literal["ask", "auto"], hours: 
             return Cancelled(name="Rejected", message=f"{decision.who} rejects it: {decision.reason}")
         reason = f"{decision.reason} (approved by {decision.who})"
     outcome = promote_student(project, trained.commit, f"{reason}, flow run {flow_run.name}")
-    instead = f" instead of {outcome.replaced}" if outcome.replaced else ""
-    return Completed(message=f"{trained.message}; {outcome.version} is in production{instead}")
+    return Completed(message=f"{trained.message}; {outcome.version} is {outcome.place}")
 
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE)

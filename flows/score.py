@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from cpfd import cli
 from cpfd.errors import CpfdError
 from flows.retries import RETRIES, worth_a_retry
 
@@ -131,28 +132,20 @@ def _show(summary: dict[str, Any], output: Path) -> None:
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    return (
-        f"{summary['classified']} of {summary['clips']} clips classified by student {summary['model']},"
-        f" {summary['quarantined']} in quarantine."
-    )
+    from cpfd.promotion.scoring import classified
+
+    return f"{classified(summary)}, {summary['quarantined']} in quarantine."
 
 
 def main(
-    source: Annotated[Path, typer.Argument(metavar="FOLDER|MANIFEST", help="Folder of clips, or a table of them.")],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, whole or not at all.")],
-    model: Annotated[
-        str, typer.Option(help="production, staging, a version (v1.0.0), or the folder of an exported student.")
-    ] = "production",
-    videos: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of a manifest's paths. None: `videos` beside it, else its own."),
-    ] = None,
-    shard_clips: Annotated[int, typer.Option(min=1, help="Clips in a shard, which a killed run resumes at.")] = 256,
-    threads: Annotated[int | None, typer.Option(min=1, help="Clips side by side. None: one per CPU.")] = None,
-    max_quarantine_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of clips that may fail before the run does.")
-    ] = 0.05,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in DIR.")] = False,
+    source: cli.Source,
+    output: cli.Output,
+    model: cli.Model = "production",
+    videos: cli.Videos = None,
+    shard_clips: cli.ShardClips = 256,
+    threads: cli.Threads = None,
+    max_quarantine_share: cli.MaxQuarantineShare = 0.05,
+    force: cli.ReplaceOutput = False,
 ) -> None:
     """Run the flow `score` at once, with no Prefect server running; `cpfd score` does the same without Prefect.
 

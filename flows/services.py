@@ -27,6 +27,7 @@ PAGES = HOME / "reports"
 REPORTS_URL = "CPFD_REPORTS_URL"
 """The variable that says where PAGES is served; without it artifacts name files in place of links."""
 POOL = "cpfd"
+DEPLOYMENTS = Path("prefect.yaml")
 _AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 _STATE = HOME / "services.json"
 _LOGS = HOME / "logs"
@@ -53,6 +54,8 @@ def up(
 
     Example: python -m flows.services up --port 4300
     """
+    if not DEPLOYMENTS.is_file():
+        raise CpfdError(f"{DEPLOYMENTS}: no such file in {Path.cwd()}; run this in the root of a CPFD project")
     _refuse_open(host)
     reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     url = f"http://{reachable}:{port}"
@@ -60,9 +63,7 @@ def up(
     os.environ |= {
         "PREFECT_HOME": str(HOME.absolute()),
         "PREFECT_API_URL": f"{url}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": "/api",  # of wherever the browser has found the UI
-        "DO_NOT_TRACK": "1",
         "PWD": os.getcwd(),
     }
     os.environ.setdefault(REPORTS_URL, f"http://127.0.0.1:{port + 1}")
@@ -234,7 +235,10 @@ def _deploy() -> None:
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], capture_output=True, text=True, check=False
     )
     if deployed.returncode:
-        raise CpfdError(f"prefect.yaml could not be deployed:\n{deployed.stdout}{deployed.stderr}")
+        raise CpfdError(
+            f"{DEPLOYMENTS} could not be deployed, mend it and `make up` again; the server runs:\n"
+            f"{deployed.stdout}{deployed.stderr}"
+        )
 
 
 def _use_profile(api: str | None) -> None:

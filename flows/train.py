@@ -41,6 +41,7 @@ from cpfd.files import read_json
 from cpfd.params import PARAMS_FILE, Params, parse_yaml
 from cpfd.paths import REPORTS
 from cpfd.review.code import families
+from cpfd.review.results import GATE, METRICS
 from flows import promotion
 from flows.artifacts import StageView
 from flows.pipeline import Pipeline, read_pipeline, sort_lock
@@ -55,6 +56,8 @@ from flows.workspace import (
     experiment_name,
     has_origin,
     isolated_tree,
+    parse_overrides,
+    require_remote,
     save_experiment,
     uncommitted,
     work_tree,
@@ -173,14 +176,7 @@ def _checked(
         raise CpfdError(f"overrides need `isolated`: a run does not edit {PARAMS_FILE} of a work tree that others use")
     promotion.check_possible(promote, isolated, targets)
     if push or promote != "never":
-        from dvc.repo import Repo
-
-        with Repo(str(project)) as repo:
-            if not repo.config["core"].get("remote"):
-                raise CpfdError(
-                    f"{'push' if push else 'promote'}: DVC has no default remote here; `dvc remote add --default` sets"
-                    " one"
-                )
+        require_remote(project, "push" if push else "promote")
     if push and isolated and not has_origin(project):
         raise CpfdError("push: an experiment goes to the git remote `origin`, which this clone does not have")
     if isolated and (changed := uncommitted(project)):
@@ -268,14 +264,12 @@ def _push(folder: Path, commit: Commit | None) -> None:
 
 def _show_results(folder: Path) -> None:
     """Log the result table and the gate's verdict, where the pipeline has them."""
-    metrics, gate = folder / REPORTS / "metrics.json", folder / REPORTS / "gate.json"
     if not (folder / REPORTS / "index.html").is_file():
         return
     from cpfd.evaluation.report import result_table, verdict
 
-    page = StringIO()
-    console = Console(file=page, width=120)
-    console.print(result_table(read_json(metrics)), verdict(read_json(metrics), read_json(gate)))
+    metrics, page = read_json(folder / METRICS), StringIO()
+    Console(file=page, width=120).print(result_table(metrics), verdict(metrics, read_json(folder / GATE)))
     get_run_logger().info("\n%s", page.getvalue())
 
 
@@ -310,15 +304,10 @@ def main(
 
     Example: python -m flows.train student --set distill.alpha=0.7 --isolated
     """
-    overrides = {}
-    for change in changes or []:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{change}: expected KEY=VALUE, such as distill.alpha=0.7")
-        try:
-            overrides[key] = parse_yaml(value.encode(), key)
-        except CpfdError as error:
-            raise typer.BadParameter(str(error)) from None
+    try:
+        overrides = parse_overrides(changes or [])
+    except CpfdError as error:
+        raise typer.BadParameter(str(error)) from None
     _warm_up()
     # Prefect hands the signal on to this handler; without one, the process would end and leave a server behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

@@ -13,7 +13,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,17 @@ class Commit:
     def experiment(self) -> str | None:
         """The experiment's name."""
         return self.ref and self.ref.rpartition("/")[2]
+
+
+def parse_overrides(changes: Iterable[str]) -> dict[str, Any]:
+    """Overrides out of KEY=VALUE, the value as in YAML; raises CpfdError that names what is not of that form."""
+    overrides = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise CpfdError(f"{change}: expected KEY=VALUE, such as distill.alpha=0.7")
+        overrides[key] = parse_yaml(value.encode(), key)
+    return overrides
 
 
 def changed_params(project: Path, overrides: Mapping[str, Any], committed: bool) -> Params:
@@ -90,7 +101,7 @@ def isolated_tree(project: Path, overrides: Mapping[str, Any]) -> Iterator[Works
     killed runs have left of their work trees is removed.
     """
     with committed_tree(project) as tree, _scratch(project, overrides) as (scratch, scratch_descriptor):
-        _rewrite(tree.folder / PARAMS_FILE, overrides)
+        rewrite_params(tree.folder / PARAMS_FILE, overrides)
         (tree.folder / SCRATCH).symlink_to(scratch, target_is_directory=True)
         dvc(tree.folder, "checkout", "--quiet", "--allow-missing")
         yield Workspace(tree.folder, (*tree.locks, scratch_descriptor))
@@ -130,6 +141,15 @@ def save_experiment(workspace: Workspace, name: str) -> Commit:
     dvc(workspace.folder, "exp", "save", "--quiet", "--name", name, *options)
     saved = git("for-each-ref", "--format=%(objectname) %(refname)", f"refs/exps/*/*/{name}", cwd=workspace.folder)
     return Commit(*saved.split())
+
+
+def require_remote(project: Path, what: str) -> None:
+    """Raise CpfdError where DVC has no default remote, which `what` needs."""
+    from dvc.repo import Repo
+
+    with Repo(str(project)) as repo:
+        if not repo.config["core"].get("remote"):
+            raise CpfdError(f"{what}: DVC has no default remote here; `dvc remote add --default` sets one")
 
 
 def has_origin(project: Path) -> bool:
@@ -237,7 +257,7 @@ def _configure(project: Path, folder: Path) -> None:
         merge(local, Config._map_dirs(settings, str))
 
 
-def _rewrite(path: Path, overrides: Mapping[str, Any]) -> None:
+def rewrite_params(path: Path, overrides: Mapping[str, Any]) -> None:
     """Set keys of a params.yaml, comments kept."""
     if not overrides:
         return

@@ -160,6 +160,15 @@ def project(tmp_path_factory: pytest.TempPathFactory, trace: Path) -> Project:
     return project
 
 
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """What the condition gives, once that is neither None nor False."""
+    deadline = time.monotonic() + seconds
+    while (found := condition()) is None or found is False:
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.05)
+    return found
+
+
 def read_trace(trace: Path, stage: str) -> tuple[set[str], set[str]]:
     """Params and files that the stage's runs have read."""
     runs = [json.loads(path.read_text()) for path in trace.glob(f"{stage}-*.json")]

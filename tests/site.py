@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.conftest import Project
+from tests.conftest import Project, wait_for
 from tests.team import Team
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -97,14 +97,6 @@ class Site:
             except (psutil.Error, OSError):
                 continue
         return found
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while (found := condition()) is None or found is False:
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.2)
-    return found
 
 
 def free_port() -> int:

@@ -5,8 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
 from flows.train import train
-from tests.conftest import ROOT, Project
+from tests.conftest import ROOT, Project, wait_for
 from tests.toy import commit
 
 DIAMOND = {
@@ -173,14 +172,6 @@ def hold(path: Path, seconds: float) -> Iterator[None]:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         yield
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while (found := condition()) is None or found is False:
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.05)
-    return found
 
 
 def test_a_run_leaves_the_bytes_of_dvc_repro_and_a_second_one_runs_nothing(project: Toy, tmp_path: Path) -> None:

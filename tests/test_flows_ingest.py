@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("DO_NOT_TRACK", "1")
-
 import pytest
 
 # These run once prefect is among the project's dependencies.
@@ -27,23 +24,15 @@ from tests.clips import write_clip
 from tests.conftest import IDENTITY, ROOT, Project
 from tests.small import read_params
 from tests.test_cli import save_student
+from tests.test_flows import server as server  # its fixture is this module's too
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def api(server: None) -> Iterator[httpx.Client]:
     """A Prefect server with a database of its own, for as long as this module's tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("prefect")
-        patch.setenv("PREFECT_HOME", str(home))
-        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-        from prefect.testing.utilities import prefect_test_harness
-
-        with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=120):
-            url = PREFECT_API_URL.value()
-            assert url is not None
-            assert "127.0.0.1" in url
-            with httpx.Client(base_url=url) as client:
-                yield client
+    assert "127.0.0.1" in os.environ["PREFECT_API_URL"]
+    with httpx.Client(base_url=os.environ["PREFECT_API_URL"]) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import Project
-from tests.site import Site, serve, wait_for
+from tests.conftest import ROOT, Project, wait_for
+from tests.site import Site, serve
 from tests.team import found_team
 
 
@@ -95,3 +96,15 @@ def test_a_server_that_others_reach_needs_a_password(site: Site) -> None:
     assert refused.returncode == 1
     assert "PREFECT_SERVER_API_AUTH_STRING" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_what_is_no_project_is_not_served(tmp_path: Path) -> None:
+    nowhere = Project(tmp_path)
+
+    refused = nowhere.run("env", f"PYTHONPATH={ROOT}", "python", "-m", "flows.services", "up", check=False)
+
+    assert refused.returncode == 1
+    assert (
+        refused.stderr == f"error: prefect.yaml: no such file in {tmp_path}; run this in the root of a CPFD project\n"
+    )
+    assert list(tmp_path.iterdir()) == []

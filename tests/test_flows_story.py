@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from tests.clips import write_clip
-from tests.conftest import new_project
-from tests.site import Site, serve, wait_for
+from tests.conftest import new_project, wait_for
+from tests.site import Site, serve
 from tests.team import found_team
 
 pytestmark = pytest.mark.slow

@@ -59,6 +59,11 @@ class Outcome:
     tags: list[str]
     pushed_to: str | None
 
+    @property
+    def place(self) -> str:
+        """Where the version is: `in production instead of v1.0.0`."""
+        return f"in {self.stage}" + (f" instead of {self.replaced}" if self.replaced else "")
+
 
 def events() -> list[Event]:
     """Every registration and assignment that this clone knows, oldest first."""
@@ -153,16 +158,16 @@ def promote(
         if dry_run:
             return Outcome(version, stage, replaced, [], remote)
 
-        def write() -> tuple[str, list[str]]:
+        def write() -> list[str]:
             tags = []
             if not registered:
                 message = _registration_message(version, reason, revision, gate, metrics, model)
                 register(".", ARTIFACT, str(revision.commit), version=version, message=message)
                 tags = [version_tag(version)]
             message = _assignment_message(f"{ARTIFACT} {version} to {stage}", reason, replaced)
-            return version, [*tags, assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
+            return [*tags, assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
 
-        _, tags = _publish(write, stage, remote)
+        tags = _publish(write, version, stage, remote)
         return Outcome(version, stage, replaced, tags, remote)
 
 
@@ -192,10 +197,10 @@ def rollback(stage: Stage, *, version: str | None = None, reason: str | None = N
         check_model(open_version(version))
         message = _assignment_message(f"{stage} back to {ARTIFACT} {version}", reason, current)
 
-        def write() -> tuple[str, list[str]]:
-            return version, [assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
+        def write() -> list[str]:
+            return [assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
 
-        _, tags = _publish(write, stage, remote)
+        tags = _publish(write, version, stage, remote)
         return Outcome(version, stage, current, tags, remote)
 
 
@@ -373,15 +378,15 @@ def _fetch_tags() -> str | None:
     return remote
 
 
-def _publish(write: Callable[[], tuple[str, list[str]]], stage: str, remote: str | None) -> tuple[str, list[str]]:
-    """Make tags by `write` and push them together, or leave none of them behind."""
+def _publish(write: Callable[[], list[str]], version: str, stage: str, remote: str | None) -> list[str]:
+    """Make tags by `write`, which put `version` in `stage`, and push them together, or leave none of them behind."""
     from gto.exceptions import GTOException
     from scmrepo.exceptions import SCMError
 
     before = _registry_tags()
     _wait_for_the_next_second()
     try:
-        version, tags = write()
+        tags = write()
         if holders()[stage].version != version:
             raise CpfdError(f"the clock of this machine is behind the last assignment of {stage}: set it, try again")
         if remote is not None:
@@ -391,7 +396,7 @@ def _publish(write: Callable[[], tuple[str, list[str]]], stage: str, remote: str
         if isinstance(error, GTOException | SCMError):
             raise CpfdError(f"git does not take the tag: {error}") from error
         raise
-    return version, tags
+    return tags
 
 
 def _push(remote: str, tags: list[str]) -> None:

@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
@@ -415,6 +415,11 @@ def open_scoring(
         threads = threads or len(os.sched_getaffinity(0))
         yield Scoring(clips, student, name, work, shard_clips=shard_clips, threads=threads)
         remove(work)
+
+
+def classified(summary: Mapping[str, Any]) -> str:
+    """What a run has come to, as the beginning of a sentence."""
+    return f"{summary['classified']} of {summary['clips']} clips classified by student {summary['model']}"
 
 
 def _refuse_output(output: Path, *, force: bool) -> None:
