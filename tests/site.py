@@ -57,7 +57,8 @@ class Site:
         """Names of the present states of a flow run's task runs, of the last attempt where there were more."""
         body = {"flow_runs": {"id": {"any_": [run]}}, "limit": 200, "sort": "EXPECTED_START_TIME_ASC"}
         found = self.api.post("/task_runs/filter", json=body).raise_for_status().json()
-        return {each["name"]: each["state"]["name"] for each in found}
+        # The server hears of a task run and of its first state one after the other: in between, its state is null.
+        return {each["name"]: each["state"]["name"] if each["state"] else "Pending" for each in found}
 
     def stages(self, run: str) -> dict[str, str]:
         """Names of the states that the task runs of a flow run have ended in."""
