@@ -329,7 +329,8 @@ def test_times_of_earlier_runs_are_told(toy: Project) -> None:
 def test_the_real_pipeline_leaves_times_that_no_output_holds(project: Project) -> None:
     timings = {path.name.removesuffix(".json"): json.loads(path.read_text()) for path in _timings(project)}
     assert {"validate", "crossfit@teacher", "student@none-0", "report"} <= set(timings)
-    assert all(timing["seconds"] > 0 for timing in timings.values())
+    assert timings["teacher"]["seconds"] > 0
+    assert all(timing["seconds"] >= 0 for timing in timings.values())  # to a tenth: `champion` may take less
     assert "timings" not in project.lock()
     assert "timings" not in project.run("git", "status", "--short").stdout
 
