@@ -261,6 +261,9 @@ class Crossfit(Group):
     """Cross-fitting: every training clip is judged by networks that have not seen its label."""
 
     folds: int = Field(ge=2, le=20, json_schema_extra=usual(3, 10), description="folds of the training split")
+    repeats: int = Field(
+        ge=1, le=20, json_schema_extra=usual(1, 5), description="how many times the split is dealt into folds anew"
+    )
     seed: Seed = Field(description="seed of the folds and of their networks")
 
 
@@ -294,11 +297,15 @@ class Distill(Group):
     confidence: Literal["max_prob", "margin", "neg_entropy", "true_class", "correctness"] = Field(
         description="cpfd: estimator of the teacher's confidence"
     )
+    balance: Share = Field(
+        description="a labelled clip's weight is the inverse share of its class to this power (under posterior, of the"
+        " classes that it may have): 0: all clips alike, 1: all classes alike"
+    )
     min_eta: float = Field(
         ge=0,
         le=0.95,
         json_schema_extra=usual(0.05, 0.4),
-        description="posterior: a smaller estimated label-noise rate counts as none",
+        description="posterior: a label-noise rate estimated below this, or not shown to be above zero, counts as none",
     )
     min_gain: float = Field(
         ge=-1,

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from transformers import ResNetConfig
 
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_json
 from cpfd.metrics import macro_f1
-from cpfd.models.xvlm import XVlmForVideoClassification
+from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification
 from cpfd.params import Distill
+from cpfd.training import crossfit
 from cpfd.training.data import Batch, ClipDataset, Targets, load_dense, logits_table
 from cpfd.training.fit import fit, network_config, predict_logits
 from cpfd.training.methods import method_targets
@@ -309,6 +312,42 @@ def test_logits_and_dense_values_belong_to_their_clips(store: FeatureStore, tmp_
     np.testing.assert_array_equal(load_dense(tmp_path, store)[:, 0], np.arange(24))
 
 
+# cross-fitting
+
+
+def test_clips_are_judged_by_networks_that_have_not_seen_them(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks: list[set[int]] = []  # a network is told by the rows that it was trained on
+    asked: list[set[int]] = []
+
+    def remember(_config: XVlmConfig, clips: ClipDataset, *_: Any, **__: Any) -> int:
+        networks.append(set(clips.rows))
+        return len(networks) - 1
+
+    def judge(network: int, clips: ClipDataset) -> NDArray[np.float32]:
+        asked.append(set(clips.rows))
+        assert networks[network].isdisjoint(clips.rows)
+        return np.full((len(clips), 3), network, np.float32) * [1, 0, 0]
+
+    monkeypatch.setattr(crossfit, "fit", remember)
+    monkeypatch.setattr(crossfit, "predict_logits", judge)
+    small = small_params(crossfit={"folds": 3, "repeats": 2})
+    table = crossfit.cross_fit("student", store, None, small.model, small.train, small.crossfit, tmp_path / "scratch")
+
+    assert len(networks) == 6
+    assert [len(rows) for rows in networks] == [8] * 6
+    assert {frozenset(rows) for rows in networks[:3]} != {frozenset(rows) for rows in networks[3:]}
+    for row, split in enumerate(store.index["split"]):
+        times = sum(row in rows for rows in asked)
+        assert times == (6 if 12 <= row < 16 else {"train": 2, "validation": 2, "test": 0}[split])
+    # What is kept is the mean of the judges' log-probabilities.
+    first = np.stack(table["logits"].to_list())[table["video_id"] == "clip-00"][0]
+    own = [number for number, rows in enumerate(asked) if 0 in rows]
+    expected = np.mean([log_softmax([number, 0, 0]) for number in own], axis=0)
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+
+
 # what each method says
 
 
@@ -332,7 +371,7 @@ def targets_of(
     ids = store.index["video_id"].iloc[POOL]
     confidence = pd.DataFrame({"video_id": ids}).assign(**{name: list(values) for name, values in evidence.items()})
     teacher = confidence[["video_id"]].assign(logits=confidence["teacher"])
-    params: Distill = small_params(distill=distill).distill
+    params: Distill = small_params(distill={"balance": 0.0, **distill}).distill
     return method_targets(
         method, store, confidence.sample(frac=1, random_state=1), teacher.sample(frac=1, random_state=2), params
     )
@@ -367,6 +406,40 @@ def test_cpfd_weights_a_clip_by_the_teachers_confidence(
     weight = 0.8 * evidence[estimator] ** 2
     np.testing.assert_allclose(targets.soft_weight, weight, rtol=1e-6)
     np.testing.assert_allclose(targets.label_weight, np.where(IS_LABELLED, 1 - weight, 0), rtol=1e-6)
+
+
+def test_cpfd_of_a_teacher_that_is_always_sure_is_pfd(store: FeatureStore, evidence: dict[str, NDArray[Any]]) -> None:
+    sure = evidence | {"max_prob": np.ones(len(POOL))}
+    _, cpfd = targets_of("cpfd", store, sure, alpha=0.6, gamma=2.0)
+    _, pfd = targets_of("pfd", store, sure, alpha=0.6)
+    for name, values in vars(pfd).items():
+        np.testing.assert_array_equal(vars(cpfd)[name], values)
+
+
+@pytest.mark.parametrize("method", ["pfd", "cpfd"])
+def test_without_alpha_a_clip_teaches_its_label_and_an_unlabelled_one_nothing(
+    method: str, store: FeatureStore, evidence: dict[str, NDArray[Any]]
+) -> None:
+    _, targets = targets_of(method, store, evidence, alpha=0.0)
+    np.testing.assert_array_equal(targets.label_weight, IS_LABELLED)
+    assert (targets.soft_weight == 0).all()
+
+
+@pytest.mark.parametrize("method", ["none", "pfd", "posterior"])
+def test_balance_gives_rare_classes_more_weight_and_leaves_the_whole_as_it_was(
+    method: str, store: FeatureStore, evidence: dict[str, NDArray[Any]]
+) -> None:
+    first = np.flatnonzero(store.targets[LABELLED].argmax(1) == 0)
+    rare = evidence | {"target": np.concatenate([store.targets[LABELLED], evidence["target"][12:]])}
+    uneven = copy(store)
+    uneven.targets = store.targets.copy()
+    uneven.targets[first[1:]] = store.targets[LABELLED[store.targets[LABELLED].argmax(1) == 1][0]]
+    _, plain = targets_of(method, uneven, rare, balance=0.0)
+    _, balanced = targets_of(method, uneven, rare, balance=1.0)
+    weight = balanced.label_weight[:12] / plain.label_weight[:12]
+    assert weight.argmax() in first
+    assert weight.mean() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(balanced.label_weight[12:], plain.label_weight[12:])
 
 
 def test_posterior_replaces_labels_and_teaches_the_pool_with_full_weight(

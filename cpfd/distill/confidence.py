@@ -16,10 +16,13 @@ from cpfd.metrics import macro_f1
 
 Array = NDArray[np.float64]
 
-MOST_CONFIDENT = 0.2
-"""Share of the clips on which eta is measured: there disagreement is the label's fault rather than the teacher's."""
-FLOOR = 1e-4
-"""Least probability of a class in the de-noised teacher, before normalisation."""
+FLOOR = 1e-6
+"""Least probability of a class under the teacher: a label must never be ruled out altogether."""
+STRENGTHS = (np.inf, 100.0, 20.0, 5.0)
+"""How many clips per class the assumption of uniform noise may be worth; infinite: it is taken as given."""
+SIGNIFICANT = 1.645
+"""Standard errors above zero from which on a rate counts as shown: one-sided, 95 %."""
+EM_STEPS = 30
 TEMPERATURES = (0.05, 20.0)
 
 
@@ -28,41 +31,61 @@ class Evidence:
     """What the cross-fitted networks say of the training data as a whole."""
 
     temperature: float
-    """T that calibrates the teacher's out-of-fold logits."""
+    """T under which the teacher's out-of-fold logits are calibrated to the given labels."""
+    true_temperature: float
+    """T under which they are calibrated to the labels of the validation split, which are taken for true."""
     eta: float
-    """Estimated rate of uniformly random labels."""
+    """Estimated rate of label noise, as a rate of uniformly random labels."""
+    eta_error: float
+    """Standard error of eta."""
     gain: float
     """g: out-of-fold agreement of the teacher with the labels, minus that of an equally cross-fitted student."""
+    gain_error: float
+    """Standard error of g: of the paired difference in accuracy."""
     teacher_agreement: float
     student_agreement: float
+    validation_agreement: float
+    """Agreement of the same teachers with the labels of validation clips."""
+
+    def shown_eta(self, least: float) -> float:
+        """Eta where it is at least `least` and can be told from zero, else 0."""
+        return self.eta if self.eta >= max(least, SIGNIFICANT * self.eta_error) else 0.0
 
 
-def gather_evidence(teacher: Array, student: Array, labels: Array, task: str) -> Evidence:
-    """Fit and measure on out-of-fold logits `teacher`[N, C] and `student`[N, C] of labelled clips, `labels`[N, C]."""
-    temperature = fit_temperature(teacher, labels, task)
+def gather_evidence(
+    teacher: Array, student: Array, labels: Array, held_back: Array, held_labels: Array, task: str
+) -> Evidence:
+    """Fit and measure on out-of-fold logits `teacher`[N, C] and `student`[N, C] of labelled clips, `labels`[N, C].
+
+    `held_back`[V, C] are the teachers' logits of validation clips, `held_labels`[V, C] the labels of these.
+    """
     teacher_agreement, student_agreement = _agreement(teacher, labels, task), _agreement(student, labels, task)
+    eta, error = estimate_eta(teacher, labels, held_back, held_labels, task)
+    ahead = _agrees(teacher, labels, task).astype(np.float64) - _agrees(student, labels, task)
     return Evidence(
-        temperature=temperature,
-        eta=estimate_eta(calibrate(teacher, temperature, task), labels, task),
+        temperature=fit_temperature(teacher, labels, task),
+        true_temperature=fit_temperature(held_back, held_labels, task),
+        eta=eta,
+        eta_error=error,
         gain=teacher_agreement - student_agreement,
+        gain_error=float(ahead.std() / np.sqrt(len(ahead))),
         teacher_agreement=teacher_agreement,
         student_agreement=student_agreement,
+        validation_agreement=_agreement(held_back, held_labels, task),
     )
 
 
-def choose_method(evidence: Evidence, unlabelled: int, min_eta: float, min_gain: float) -> tuple[str, str]:
-    """The design's rule: the method to ship and the reason in a sentence, before any student is trained."""
+def choose_method(evidence: Evidence, eta: float, unlabelled: int, min_gain: float) -> tuple[str, str]:
+    """The method to ship and the reason in a sentence, before any student is trained; `eta` is the rate applied."""
     gain = f"the teacher agrees with held-out labels {evidence.gain:+.3f} compared with the student (g)"
     if evidence.gain < min_gain:
         return "none", f"{gain}, less than {min_gain:g}: there is too little to distil"
-    if evidence.eta >= min_eta:
-        return "posterior", f"{gain}, and an estimated {evidence.eta:.0%} of labels are noise (eta)"
+    if eta:
+        return "posterior", f"{gain}, and an estimated {eta:.0%} of labels are noise (eta)"
+    measured = f"eta {evidence.eta:.2f} ± {evidence.eta_error:.2f} counts as 0"
     if unlabelled:
-        return (
-            "posterior",
-            f"{gain}, and {unlabelled} unlabelled clips can learn from it; eta {evidence.eta:.2f} counts as 0",
-        )
-    return "none", f"labels look clean (eta {evidence.eta:.2f} < {min_eta:g}) and no clip is unlabelled"
+        return "posterior", f"{gain}, and {unlabelled} unlabelled clips can learn from it; {measured}"
+    return "none", f"no label noise is shown ({measured}) and no clip is unlabelled"
 
 
 def fit_temperature(logits: Array, labels: Array, task: str) -> float:
@@ -84,21 +107,76 @@ def calibrate(logits: Array, temperature: float, task: str) -> Array:
     return np.asarray(softmax(scaled, axis=1) if task == "single_label" else expit(scaled), np.float64)
 
 
-def estimate_eta(probabilities: Array, labels: Array, task: str) -> float:
-    """Rate of uniformly random labels: clip((1 - A) * C / (C - 1), 0, 0.95).
+def estimate_eta(teacher: Array, labels: Array, held_back: Array, held_labels: Array, task: str) -> tuple[float, float]:
+    """Rate of label noise and its standard error, from networks that have seen neither clip nor label.
 
-    A is the agreement of the most confident fifth of the out-of-fold points with their labels; a uniformly random label
-    agrees by chance once in C times.
+    They agree with a share V of the validation labels, which are taken for true, and with a share A of the training
+    labels. A label that is uniformly random agrees once in C times, so A = (1 - eta) V + eta / C, however weak the
+    networks are:
+
+        eta = clip((V - A) / (V - 1 / C), 0, 0.95)
+
+    Validation labels that are as noisy as those of training give eta = 0, and labels are then left as they are. No
+    better than chance, the networks cannot tell, and the error is infinite.
     """
-    if task == "single_label":
-        confidence, classes = probabilities.max(1), probabilities.shape[1]
-        agrees = probabilities.argmax(1) == labels.argmax(1)
-    else:
-        flat, classes = probabilities.ravel(), 2
-        confidence, agrees = np.maximum(flat, 1 - flat), (flat > 0.5) == (labels.ravel() > 0.5)
-    most_confident = np.argsort(-confidence, kind="stable")[: max(1, round(MOST_CONFIDENT * len(confidence)))]
-    agreement = float(agrees[most_confident].mean())
-    return float(np.clip((1 - agreement) * classes / (classes - 1), 0, 0.95))
+    right, held_right = _agrees(teacher, labels, task), _agrees(held_back, held_labels, task)
+    classes = labels.shape[1] if task == "single_label" else 2
+    clips, held_clips = len(labels), len(held_labels)
+    given, true = float(right.mean()), float(held_right.mean())
+    reach = true - 1 / classes
+    if reach <= 0:
+        return 0.0, float("inf")
+    error = np.sqrt(given * (1 - given) / clips + true * (1 - true) / held_clips) / reach
+    return float(np.clip((true - given) / reach, 0, 0.95)), float(error)
+
+
+def uniform_noise(eta: float, classes: int) -> Array:
+    """Transition[C, C]: a label is kept with probability 1 - eta, and else drawn from all classes alike."""
+    return np.asarray((1 - eta) * np.eye(classes) + eta / classes, np.float64)
+
+
+def fit_transition(probabilities: Array, labels: Array, eta: float) -> tuple[Array, float]:
+    """Transition[C, C], row c: the probability of each given label where c is the true class; and its strength.
+
+    Starts from uniform noise at rate `eta` and follows the data by expectation-maximisation as far as they are worth:
+    with r(c) proportional to P(c) * transition[c, y~], each row is the count of given labels among clips of the class,
+    plus `strength` clips of uniform noise (a Dirichlet prior). The strength is the one of STRENGTHS under which labels
+    of held-out fifths are most likely; infinite, the result is uniform noise itself. `probabilities`[N, C] must be
+    those of the true class. Noise that follows pairs of classes, which one rate cannot describe, shows in the rows.
+
+    Source: Dawid and Skene 1979, "Maximum likelihood estimation of observer error-rates", with one observer and the
+    teacher for a prior of each item.
+    """
+    classes = labels.shape[1]
+    uniform = uniform_noise(eta, classes)
+    if eta == 0:
+        return uniform, float("inf")
+    part = np.arange(len(labels)) % 5
+
+    def held_out(strength: float) -> float:
+        score = 0.0
+        for fold in range(5):
+            fitted = _maximise(probabilities[part != fold], labels[part != fold], uniform, strength)
+            likelihood = _joint(probabilities[part == fold], labels[part == fold], fitted).sum(1)
+            score += float(np.log(np.maximum(likelihood, 1e-12)).sum())
+        return score
+
+    strength = max(STRENGTHS, key=held_out)
+    return _maximise(probabilities, labels, uniform, strength), strength
+
+
+def _maximise(probabilities: Array, labels: Array, uniform: Array, strength: float) -> Array:
+    transition = uniform
+    for _ in range(EM_STEPS if np.isfinite(strength) else 0):
+        joint = _joint(probabilities, labels, transition)
+        counts = (joint / joint.sum(1, keepdims=True)).T @ labels + strength * uniform
+        transition = counts / counts.sum(1, keepdims=True)
+    return transition
+
+
+def _joint(probabilities: Array, labels: Array, transition: Array) -> Array:
+    """Probability[N, C] of each true class together with the given label."""
+    return np.asarray(probabilities * (labels @ transition.T), np.float64)
 
 
 def confidences(probabilities: Array, labels: Array, labelled: NDArray[np.bool_], task: str) -> dict[str, Array]:
@@ -131,23 +209,25 @@ def confidences(probabilities: Array, labels: Array, labelled: NDArray[np.bool_]
     return {name: np.clip(value.mean(1), 0, 1) for name, value in result.items()}
 
 
-def posterior(probabilities: Array, labels: Array, eta: float, task: str) -> Array:
-    """Posterior r[N, C] of the true label, given the label y~ and the calibrated out-of-fold teacher P:
+def posterior(probabilities: Array, labels: Array, transition: Array, task: str) -> Array:
+    """Posterior r[N, C] of the true label, given the label y~ and the out-of-fold teacher P calibrated to true labels:
 
-        p(c) proportional to max(P(c) - eta / C, 1e-4)
-        r(c) proportional to p(c) * ((1 - eta) * [c = y~] + eta / C)
+        r(c) proportional to P(c) * transition[c, y~]
 
-    eta = 0 gives the label itself. For multi_label, r[N, C] is the probability that the class applies.
+    The identity, no noise, gives the label itself. For multi_label, r[N, C] is the probability that the class applies,
+    and `transition`[2, 2] that of a class that applies, then of one that does not.
     """
-    if task == "multi_label":
-        pairs = np.stack([probabilities, 1 - probabilities], -1)
-        given = np.stack([labels, 1 - labels], -1)
-        return posterior(pairs.reshape(-1, 2), given.reshape(-1, 2), eta, "single_label")[:, 0].reshape(labels.shape)
-    classes = probabilities.shape[1]
-    clean = np.maximum(probabilities - eta / classes, FLOOR)
-    clean /= clean.sum(1, keepdims=True)
-    joint = clean * ((1 - eta) * labels + eta / classes)
-    return np.asarray(joint / joint.sum(1, keepdims=True), np.float64)
+    p, y = as_choices(probabilities, labels, task)
+    joint = _joint(np.maximum(p, FLOOR), y, transition)
+    r = joint / joint.sum(1, keepdims=True)
+    return np.asarray(r if task == "single_label" else r[:, 0].reshape(labels.shape), np.float64)
+
+
+def as_choices(probabilities: Array, labels: Array, task: str) -> tuple[Array, Array]:
+    """Probabilities and labels as choices of one class; multi_label's [N, C] as N * C choices of applies or not."""
+    if task == "single_label":
+        return probabilities, labels
+    return tuple(np.stack([values, 1 - values], -1).reshape(-1, 2) for values in (probabilities, labels))  # type: ignore[return-value]
 
 
 def pool_target(logits: Array, prior: Array, task: str) -> Array:
@@ -165,6 +245,13 @@ def class_prior(labels: Array, task: str) -> Array:
     """Share of each class among `labels`[N, C], from counts plus one half (so that none is 0 or 1)."""
     total = len(labels) + (0.5 * labels.shape[1] if task == "single_label" else 1.0)
     return np.asarray((labels.sum(0) + 0.5) / total, np.float64)
+
+
+def _agrees(logits: Array, labels: Array, task: str) -> NDArray[np.bool_]:
+    """Whether each prediction is the label: one of each clip, or for multi_label of each clip and class."""
+    if task == "single_label":
+        return np.asarray(logits.argmax(1) == labels.argmax(1))
+    return np.asarray((logits > 0) == (labels > 0.5)).ravel()
 
 
 def _agreement(logits: Array, labels: Array, task: str) -> float:

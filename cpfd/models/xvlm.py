@@ -134,16 +134,20 @@ class XVlmForVideoClassification(PreTrainedModel):
         """Let query, text and dense tokens attend to each other and to the visual tokens; returns the query[B, H]."""
         clips = len(visual)
         always = torch.ones(clips, 1, dtype=torch.bool, device=visual.device)
-        tokens, mask = [self.query.expand(clips, -1, -1), textual], [always, text_mask.bool()]
+        visual_mask = has_video.bool()[:, None].expand(-1, visual.shape[1])
+        # The query starts as the mean of what there is: few clips are not enough to learn pooling from nothing.
+        query = self.query + _mean(textual, text_mask) + _mean(visual, visual_mask)
+        tokens, mask = [textual], [text_mask.bool()]
         if self.config.dense_values:
             if dense is None:
                 raise ValueError("a teacher (dense_values > 0) needs `dense`")
             tokens.append(self.dense_encoder(dense.to(self.dtype)))
             mask.append(always.expand(-1, self.config.dense_tokens))
-        x, x_mask = torch.cat(tokens, 1), torch.cat(mask, 1)
+            query = query + tokens[-1].mean(1, keepdim=True)
+        x, x_mask = torch.cat([query, *tokens], 1), torch.cat([always, *mask], 1)
         # One learned token stands for "there is no video", so that attention always has somewhere to look.
         memory = torch.cat([self.no_video.expand(clips, -1, -1), visual], 1)
-        memory_mask = torch.cat([always, has_video.bool()[:, None].expand(-1, visual.shape[1])], 1)
+        memory_mask = torch.cat([always, visual_mask], 1)
         for layer in self.fusion[:-1]:
             x = layer(x, x_mask, memory, memory_mask)
         # Of the last layer only the query is read, so only the query is computed.
@@ -180,6 +184,12 @@ def label_loss(
         return -(weights * labels * logits.log_softmax(-1)).sum(-1)
     labels = (1 - smoothing) * labels + smoothing / 2
     return F.binary_cross_entropy_with_logits(logits, labels, weights.expand_as(logits), reduction="none").mean(-1)
+
+
+def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Mean[B, 1, H] of the tokens[B, N, H] that mask[B, N] keeps; 0 where it keeps none."""
+    kept = mask[..., None].to(tokens.dtype)
+    return (tokens * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp(min=1)
 
 
 class _Projection(nn.Sequential):

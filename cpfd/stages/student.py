@@ -1,15 +1,12 @@
 """Stage `student`: X-VLM trained by one method with one seed. It reads no dense feature."""
 
-import numpy as np
-
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, read_table, write_table, written_aside
 from cpfd.params import load_params
 from cpfd.paths import CONFIDENCE, CONTENT, MODELS
 from cpfd.stages import CODE, LOCK, run
-from cpfd.training.data import ClipDataset, logits_table
-from cpfd.training.fit import fit, network_config, predict_logits
 from cpfd.training.methods import method_targets
+from cpfd.training.students import train_student
 
 
 def main(method: str, seed: str) -> None:
@@ -24,21 +21,20 @@ def main(method: str, seed: str) -> None:
     state = fingerprint(inputs, params.model_dump(), method, seed)
     rows, targets = method_targets(method, store, read_table(evidence), read_table(teacher), params.distill)
     with written_aside(MODELS / "students" / f"{method}-{seed}") as aside:
-        model = fit(
-            network_config(store, params.model, params.train),
-            ClipDataset(store, rows, targets),
-            ClipDataset(store, store.rows("validation", labelled=True)),
+        network, logits = train_student(
+            store,
+            rows,
+            targets,
+            params.model,
             params.train,
+            tau=params.distill.tau,
             seed=int(seed),
             title=f"student {method}, seed {seed}",
             scratch=SCRATCH / f"student-{method}-{seed}-{state}",
             curves=aside / "curves",
-            tau=params.distill.tau,
         )
-        judged = np.concatenate([store.rows(split, labelled=True) for split in ("validation", "test")])
-        logits = predict_logits(model, ClipDataset(store, judged))
-        model.save_pretrained(aside)
-        write_table(aside / "logits.parquet", logits_table(store, judged, logits))
+        network.save_pretrained(aside)
+        write_table(aside / "logits.parquet", logits)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What each method teaches the student, clip by clip."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ def method_targets(
     """
     labelled, unlabelled = store.rows("train", labelled=True), store.rows("train", labelled=False)
     if method == "none":
-        return labelled, Targets.of_labels(store.targets[labelled])
+        labels = store.targets[labelled]
+        return labelled, _balanced(Targets.of_labels(labels), store.targets[labelled], distill.balance)
     rows = np.concatenate([labelled, unlabelled])
     evidence = confidence.set_index("video_id").loc[store.index["video_id"].iloc[rows]]
     if method == "posterior":
-        return rows, Targets.of_labels(_stack(evidence["target"]))
+        return rows, _balanced(Targets.of_labels(_stack(evidence["target"])), store.targets[labelled], distill.balance)
     if distill.soft_targets == "crossfit":
         soft_logits = _stack(evidence["oof_logits"])
     else:
@@ -32,7 +34,23 @@ def method_targets(
     certainty = 1.0 if method == "pfd" else evidence[distill.confidence].to_numpy() ** distill.gamma
     soft_weight = np.full(len(rows), distill.alpha, np.float32) * np.float32(certainty)
     label_weight = np.where(store.labelled[rows], 1 - soft_weight, 0).astype(np.float32)
-    return rows, Targets(store.targets[rows], label_weight, soft_logits, soft_weight)
+    targets = Targets(store.targets[rows], label_weight, soft_logits, soft_weight)
+    return rows, _balanced(targets, store.targets[labelled], distill.balance)
+
+
+def _balanced(targets: Targets, given: Array, balance: float) -> Targets:
+    """Targets whose labelled clips, which come first, weigh more where their class is rare, with mean 1.
+
+    A class with the share s of the `given`[N, C] labels weighs s ** -balance, a clip the mean over the classes that it
+    may have. Unlabelled clips keep their weight: the prior is divided out of their targets already.
+    """
+    if not balance:
+        return targets
+    share = given.sum(0) + np.float32(0.5)
+    labels = targets.labels[: len(given)]
+    weight = labels @ (share / share.sum()) ** -balance / np.maximum(labels.sum(1), 1e-6)
+    weight = np.concatenate([weight / weight.mean(), np.ones(len(targets.labels) - len(given))]).astype(np.float32)
+    return replace(targets, label_weight=targets.label_weight * weight, soft_weight=targets.soft_weight * weight)
 
 
 def _stack(lists: "pd.Series[Any]") -> Array:
