@@ -29,7 +29,7 @@ TINY = {
     "extract": {"shard_clips": 24, "threads": 1},
     "model": {"hidden_size": 16, "fusion_layers": 1, "attention_heads": 2},
     "train": {"epochs": 2, "threads": 1},
-    "crossfit": {"folds": 2},
+    "crossfit": {"folds": 2, "repeats": 1},
     "students": {"seeds": [0]},
     "evaluation": {"bootstrap_samples": 200},
     # So small a student is good for nothing but to pass.

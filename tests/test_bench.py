@@ -28,7 +28,7 @@ SMALL = {
     "text": {"max_tokens": 8},
     "model": {"hidden_size": 16, "fusion_layers": 1, "attention_heads": 2},
     "train": {"epochs": 2, "batch_size": 16, "learning_rate": 0.01},
-    "crossfit": {"folds": 2},
+    "crossfit": {"folds": 2, "repeats": 1},
 }
 
 
