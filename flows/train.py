@@ -197,7 +197,7 @@ def _run_stages(workspace: Workspace, targets: list[str], params: Params, max_pa
 
 
 def _saved(workspace: Workspace, params: Params, overrides: Mapping[str, Any]) -> Commit:
-    commit = save_experiment(workspace, experiment_name(params.dataset.name, overrides))
+    commit = save_experiment(Path.cwd(), workspace, experiment_name(params.dataset.name, overrides))
     if name := commit.experiment:
         get_run_logger().info("Saved as experiment %s: `dvc exp show`, `dvc exp branch %s BRANCH`", name, name)
     else:

@@ -28,7 +28,7 @@ from cpfd.revisions import git
 
 _PLACES = Path(".dvc", "tmp", "flows")
 _PATIENCE = 20.0
-"""Seconds that a run waits for the processes of one that was killed a moment ago."""
+"""Seconds that a run waits for the processes of one that was killed a moment ago, or saves its experiment."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,10 @@ def changed_params(project: Path, overrides: Mapping[str, Any], committed: bool)
 @contextmanager
 def work_tree(project: Path) -> Iterator[Workspace]:
     """The project itself; raises CpfdError where another run works in it."""
-    descriptor = _hold(project / _PLACES / "work-tree", _PATIENCE)
-    if descriptor is None:
-        raise CpfdError(f"another run works in {project}; wait for it, or run isolated")
-    try:
+    with _held(
+        project / _PLACES / "work-tree", f"another run works in {project}; wait for it, or run isolated"
+    ) as descriptor:
         yield Workspace(project, (descriptor,))
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -103,7 +100,7 @@ def isolated_tree(project: Path, overrides: Mapping[str, Any]) -> Iterator[Works
     with committed_tree(project) as tree, _scratch(project, overrides) as (scratch, scratch_descriptor):
         rewrite_params(tree.folder / PARAMS_FILE, overrides)
         (tree.folder / SCRATCH).symlink_to(scratch, target_is_directory=True)
-        dvc(tree.folder, "checkout", "--quiet", "--allow-missing")
+        dvc(tree.folder, "checkout", "--allow-missing")
         yield Workspace(tree.folder, (*tree.locks, scratch_descriptor))
 
 
@@ -128,8 +125,8 @@ def experiment_name(dataset: str, overrides: Mapping[str, Any]) -> str:
     return f"{re.sub(r'[.]{2,}', '.', words)[:60].rstrip('-.')}-{secrets.token_hex(3)}"
 
 
-def save_experiment(workspace: Workspace, name: str) -> Commit:
-    """Keep the state of an isolated work tree as a DVC experiment, which the project then has too.
+def save_experiment(project: Path, workspace: Workspace, name: str) -> Commit:
+    """Keep the state of a project's isolated work tree as a DVC experiment, which the project then has too.
 
     Where nothing differs from the commit that the run started from, that commit is what is returned.
     """
@@ -138,7 +135,9 @@ def save_experiment(workspace: Workspace, name: str) -> Commit:
         return Commit(git("rev-parse", "HEAD", cwd=workspace.folder).strip(), None)
     new = git("ls-files", "--others", "--exclude-standard", "-z", cwd=workspace.folder).split("\0")
     options = [f"--include-untracked={path}" for path in new if path and Path(path).parts[0] != str(SCRATCH)]
-    dvc(workspace.folder, "exp", "save", "--quiet", "--name", name, *options)
+    # DVC notes what it is saving in refs/exps/exec, which all work trees of a clone share: two at once fail, or worse.
+    with _held(project / _PLACES / "save", f"another run has been saving its experiment for {_PATIENCE:.0f} seconds"):
+        dvc(workspace.folder, "exp", "save", "--name", name, *options)
     saved = git("for-each-ref", "--format=%(objectname) %(refname)", f"refs/exps/*/*/{name}", cwd=workspace.folder)
     return Commit(*saved.split())
 
@@ -171,12 +170,25 @@ def uncommitted(project: Path) -> list[str]:
 
 
 def dvc(folder: Path, *arguments: str) -> None:
-    """Run a command of DVC; raises CpfdError with its last line where it fails."""
+    """Run a command of DVC; raises CpfdError with its error, or else its last line, where it fails."""
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-        raise CpfdError(f"dvc {arguments[0]}: {lines[-1].removeprefix('ERROR: ')}")
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        raise CpfdError(f"dvc {arguments[0]}: {(errors or lines)[-1]}")
+
+
+@contextmanager
+def _held(folder: Path, otherwise: str) -> Iterator[int]:
+    """Lock a folder for a while; raises CpfdError, saying `otherwise`, where another process keeps it too long."""
+    descriptor = _hold(folder, _PATIENCE)
+    if descriptor is None:
+        raise CpfdError(otherwise)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _hold(folder: Path, patience: float = 0) -> int | None:

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +27,7 @@ from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
 from flows.train import train
+from flows.workspace import isolated_tree, save_experiment
 from tests.conftest import ROOT, Project, wait_for
 from tests.toy import commit
 
@@ -317,6 +320,20 @@ def test_two_isolated_runs_share_the_cache_and_leave_the_work_tree_alone(project
         assert client.read_flow_run(flow_run_id(again)).name == "demo · distill.alpha=0.7"
 
 
+def test_runs_that_end_at_once_save_each_its_own_experiment(project: Toy) -> None:
+    """DVC keeps what it is saving in one place for all work trees of a clone."""
+    project.repro()
+    commit(project, "results")
+    alphas = (0.1, 0.2, 0.3, 0.4)
+    with ExitStack() as stack, ThreadPoolExecutor(len(alphas)) as pool:
+        trees = [stack.enter_context(isolated_tree(project.folder, {"distill.alpha": alpha})) for alpha in alphas]
+        saved = list(pool.map(partial(save_experiment, project.folder), trees, [f"alpha-{a}" for a in alphas]))
+
+    assert [each.experiment for each in saved] == [f"alpha-{alpha}" for alpha in alphas]
+    for each, alpha in zip(saved, alphas, strict=True):
+        assert f"  alpha: {alpha}\n" in project.run("git", "show", f"{each.sha}:params.yaml").stdout
+
+
 def test_a_first_isolated_run_keeps_what_git_has_not_seen_yet(project: Toy) -> None:
     """Nothing was ever run or committed here: dvc.lock and the .gitignore files are new."""
     state = run(isolated=True)
@@ -481,7 +498,8 @@ def logs(state: State[Any]) -> str:
             ).json():
                 found += page
                 offset += len(page)
-        text = "\n".join(each["message"] for each in found)
-        return text if f"Finished in state {state.type.value.title()}" in text.splitlines()[-1] else None
+        messages = [each["message"] for each in found]
+        ended = messages and f"Finished in state {state.type.value.title()}" in messages[-1].splitlines()[-1]
+        return "\n".join(messages) if ended else None
 
     return str(wait_for(complete))

@@ -86,6 +86,12 @@ def write_trained_project(
         "temperature": 1.31,
         "method": method,
         "why": "28% of labels are noise",
+        "distillability": {
+            "follows_teacher": 0.61,
+            "sure_and_contradicted": 17,
+            "labels_doubted": 93,
+            "advice": "Distil: about 28% of the labels are noise.",
+        },
     }
     write_json(folder / "data/confidence/summary.json", summary)
     return folder
