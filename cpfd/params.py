@@ -258,13 +258,20 @@ class Teacher(Group):
 
 
 class Crossfit(Group):
-    """Cross-fitting: every training clip is judged by networks that have not seen its label."""
+    """Cross-fitting: every training clip is judged by models that have not seen its label."""
 
     folds: int = Field(ge=2, le=20, json_schema_extra=usual(3, 10), description="folds of the training split")
     repeats: int = Field(
         ge=1, le=20, json_schema_extra=usual(1, 5), description="how many times the split is dealt into folds anew"
     )
-    seed: Seed = Field(description="seed of the folds and of their networks")
+    trees: int = Field(
+        ge=0,
+        le=10_000,
+        json_schema_extra=usual(100, 1000),
+        description="trees of the random forest that judges by dense features alone beside each network of the teacher;"
+        " 0: networks only",
+    )
+    seed: Seed = Field(description="seed of the folds, their networks and forests")
 
 
 class Students(Group):

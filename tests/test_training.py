@@ -23,6 +23,7 @@ from cpfd.metrics import macro_f1
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification
 from cpfd.params import Distill
 from cpfd.training import crossfit
+from cpfd.training.crossfit import cross_fit
 from cpfd.training.data import Batch, ClipDataset, Targets, load_dense, logits_table
 from cpfd.training.fit import fit, network_config, predict_logits
 from cpfd.training.methods import method_targets
@@ -333,7 +334,7 @@ def test_clips_are_judged_by_networks_that_have_not_seen_them(
     monkeypatch.setattr(crossfit, "fit", remember)
     monkeypatch.setattr(crossfit, "predict_logits", judge)
     small = small_params(crossfit={"folds": 3, "repeats": 2})
-    table = crossfit.cross_fit("student", store, None, small.model, small.train, small.crossfit, tmp_path / "scratch")
+    table = cross_fit("student", store, None, small.model, small.train, small.crossfit, tmp_path / "scratch")
 
     assert len(networks) == 6
     assert [len(rows) for rows in networks] == [8] * 6
@@ -346,6 +347,28 @@ def test_clips_are_judged_by_networks_that_have_not_seen_them(
     own = [number for number, rows in enumerate(asked) if 0 in rows]
     expected = np.mean([log_softmax([number, 0, 0]) for number in own], axis=0)
     np.testing.assert_allclose(first, expected, rtol=1e-5)
+
+
+def test_a_forest_that_has_not_seen_a_clip_judges_it_beside_the_network(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network knows nothing; one dense value tells the class, also of the clip whose label is wrong."""
+    monkeypatch.setattr(crossfit, "fit", lambda *_, **__: None)
+    monkeypatch.setattr(crossfit, "predict_logits", lambda _, clips: np.zeros((len(clips), 3), np.float32))
+    truth = np.arange(24) % 3
+    dense = (truth + np.random.default_rng(0).normal(0, 0.05, 24))[:, None].astype(np.float32)
+    mislabelled = copy(store)
+    mislabelled.targets = store.targets.copy()
+    mislabelled.targets[0] = [0, 0, 1]
+
+    def judged(trees: int) -> NDArray[np.float32]:
+        small = small_params(crossfit={"folds": 6, "repeats": 1, "trees": trees})
+        scratch = tmp_path / "scratch"
+        table = cross_fit("teacher", mislabelled, dense, small.model, small.train, small.crossfit, scratch)
+        return np.stack(table["logits"].to_list())
+
+    np.testing.assert_array_equal(judged(50).argmax(1), truth[:20])
+    np.testing.assert_allclose(judged(0), np.log(1 / 3), rtol=1e-5)
 
 
 # what each method says
