@@ -68,7 +68,10 @@ def test_a_teacher_no_better_than_chance_cannot_tell() -> None:
     rng = np.random.default_rng(0)
     labels = np.eye(4)[rng.integers(4, size=400)]
     wrong = np.roll(labels, 1, axis=1)
-    assert estimate_eta(wrong, labels, wrong, labels, "single_label") == (0.0, float("inf"))
+    assert estimate_eta(wrong, labels, wrong, labels, "single_label") == (0.0, None)
+    found = gather_evidence(wrong, wrong, labels, wrong, labels, "single_label")
+    assert found.shown_eta(least=0.0) == 0
+    assert "eta is unknown" in choose_method(found, 0.0, unlabelled=5, min_gain=0.0)[1]
 
 
 def test_noise_in_pairs_of_classes_shows_in_the_transition() -> None:

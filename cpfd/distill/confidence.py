@@ -36,8 +36,8 @@ class Evidence:
     """T under which they are calibrated to the labels of the validation split, which are taken for true."""
     eta: float
     """Estimated rate of label noise, as a rate of uniformly random labels."""
-    eta_error: float
-    """Standard error of eta."""
+    eta_error: float | None
+    """Standard error of eta; None where the networks are no better than chance and cannot tell."""
     gain: float
     """g: out-of-fold agreement of the teacher with the labels, minus that of an equally cross-fitted student."""
     gain_error: float
@@ -49,7 +49,8 @@ class Evidence:
 
     def shown_eta(self, least: float) -> float:
         """Eta where it is at least `least` and can be told from zero, else 0."""
-        return self.eta if self.eta >= max(least, SIGNIFICANT * self.eta_error) else 0.0
+        known = self.eta_error is not None and self.eta >= max(least, SIGNIFICANT * self.eta_error)
+        return self.eta if known else 0.0
 
 
 def gather_evidence(
@@ -82,7 +83,10 @@ def choose_method(evidence: Evidence, eta: float, unlabelled: int, min_gain: flo
         return "none", f"{gain}, less than {min_gain:g}: there is too little to distil"
     if eta:
         return "posterior", f"{gain}, and an estimated {eta:.0%} of labels are noise (eta)"
-    measured = f"eta {evidence.eta:.2f} ± {evidence.eta_error:.2f} counts as 0"
+    if evidence.eta_error is None:
+        measured = "eta is unknown, the teacher being no better than chance on validation clips"
+    else:
+        measured = f"eta {evidence.eta:.2f} ± {evidence.eta_error:.2f} counts as 0"
     if unlabelled:
         return "posterior", f"{gain}, and {unlabelled} unlabelled clips can learn from it; {measured}"
     return "none", f"no label noise is shown ({measured}) and no clip is unlabelled"
@@ -107,7 +111,9 @@ def calibrate(logits: Array, temperature: float, task: str) -> Array:
     return np.asarray(softmax(scaled, axis=1) if task == "single_label" else expit(scaled), np.float64)
 
 
-def estimate_eta(teacher: Array, labels: Array, held_back: Array, held_labels: Array, task: str) -> tuple[float, float]:
+def estimate_eta(
+    teacher: Array, labels: Array, held_back: Array, held_labels: Array, task: str
+) -> tuple[float, float | None]:
     """Rate of label noise and its standard error, from networks that have seen neither clip nor label.
 
     They agree with a share V of the validation labels, which are taken for true, and with a share A of the training
@@ -117,7 +123,7 @@ def estimate_eta(teacher: Array, labels: Array, held_back: Array, held_labels: A
         eta = clip((V - A) / (V - 1 / C), 0, 0.95)
 
     Validation labels that are as noisy as those of training give eta = 0, and labels are then left as they are. No
-    better than chance, the networks cannot tell, and the error is infinite.
+    better than chance, the networks cannot tell, and the error is None.
     """
     right, held_right = _agrees(teacher, labels, task), _agrees(held_back, held_labels, task)
     classes = labels.shape[1] if task == "single_label" else 2
@@ -125,7 +131,7 @@ def estimate_eta(teacher: Array, labels: Array, held_back: Array, held_labels: A
     given, true = float(right.mean()), float(held_right.mean())
     reach = true - 1 / classes
     if reach <= 0:
-        return 0.0, float("inf")
+        return 0.0, None
     error = np.sqrt(given * (1 - given) / clips + true * (1 - true) / held_clips) / reach
     return float(np.clip((true - given) / reach, 0, 0.95)), float(error)
 
