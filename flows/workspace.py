@@ -227,7 +227,15 @@ def _take_place(project: Path) -> tuple[Path, int]:
 
 
 def _clear(project: Path, place: Path) -> None:
-    remove(place / "project")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            remove(place / "project")
+            break
+        except OSError:  # what a stage has left running may still write there
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.2)
     git("worktree", "prune", cwd=project)
 
 
@@ -262,6 +270,8 @@ def _configure(project: Path, folder: Path) -> None:
         for level in ("repo", "local"):
             merge(settings, repo.config.read(level))
         settings["cache"]["dir"] = repo.cache.local_cache_dir
+    # DVC sends statistics and looks for updates in processes that outlive its commands, and so the work tree.
+    settings["core"] = {**settings.get("core", {}), "analytics": False, "check_update": False}
     config = Config(str(folder / ".dvc"))
     path = Path(config.files["local"])
     path.touch(mode=0o600)  # it may hold what gives access to a remote

@@ -334,6 +334,17 @@ def test_runs_that_end_at_once_save_each_its_own_experiment(project: Toy) -> Non
         assert f"  alpha: {alpha}\n" in project.run("git", "show", f"{each.sha}:params.yaml").stdout
 
 
+def test_a_work_tree_goes_even_while_somebody_still_writes_there(project: Toy) -> None:
+    writes = "for n in $(seq 20); do mkdir -p .dvc/tmp/late; touch .dvc/tmp/late/$n; sleep 0.1; done"
+    with isolated_tree(project.folder, {}) as tree:
+        assert "False" in project.run("dvc", "--cd", str(tree.folder), "config", "core.analytics").stdout
+        writer = subprocess.Popen(["bash", "-c", writes], cwd=tree.folder, stderr=subprocess.DEVNULL)
+
+    writer.wait(60)
+    assert not tree.folder.exists()
+    assert project.run("git", "worktree", "list").stdout.count("\n") == 1
+
+
 def test_a_first_isolated_run_keeps_what_git_has_not_seen_yet(project: Toy) -> None:
     """Nothing was ever run or committed here: dvc.lock and the .gitignore files are new."""
     state = run(isolated=True)
