@@ -370,7 +370,7 @@ def test_a_cancelled_run_ends_all_its_processes_and_the_next_goes_on(
     commit(project, "slow")
     running = project.start(*arguments)
     wait_for((tmp_path / "there").exists)
-    assert [each.name() for each in project.processes()].count("sleep") == 1
+    wait_for(lambda: [each.name() for each in project.processes()].count("sleep") == 1, seconds=10)
 
     running.send_signal(signal.SIGTERM)
 
