@@ -28,7 +28,9 @@ from cpfd.revisions import git
 
 _PLACES = Path(".dvc", "tmp", "flows")
 _PATIENCE = 20.0
-"""Seconds that a run waits for the processes of one that was killed a moment ago, or saves its experiment."""
+"""Seconds that a run waits for the processes of one that was killed a moment ago."""
+_SAVE_PATIENCE = 300.0
+"""Seconds that a finished run waits for its turn to save its experiment."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,8 @@ def changed_params(project: Path, overrides: Mapping[str, Any], committed: bool)
 @contextmanager
 def work_tree(project: Path) -> Iterator[Workspace]:
     """The project itself; raises CpfdError where another run works in it."""
-    with _held(
-        project / _PLACES / "work-tree", f"another run works in {project}; wait for it, or run isolated"
-    ) as descriptor:
+    otherwise = f"another run works in {project}; wait for it, or run isolated"
+    with _held(project / _PLACES / "work-tree", _PATIENCE, otherwise) as descriptor:
         yield Workspace(project, (descriptor,))
 
 
@@ -136,7 +137,8 @@ def save_experiment(project: Path, workspace: Workspace, name: str) -> Commit:
     new = git("ls-files", "--others", "--exclude-standard", "-z", cwd=workspace.folder).split("\0")
     options = [f"--include-untracked={path}" for path in new if path and Path(path).parts[0] != str(SCRATCH)]
     # DVC notes what it is saving in refs/exps/exec, which all work trees of a clone share: two at once fail, or worse.
-    with _held(project / _PLACES / "save", f"another run has been saving its experiment for {_PATIENCE:.0f} seconds"):
+    otherwise = f"{project / _PLACES / 'save'}: locked by runs that save their experiments; retry this one"
+    with _held(project / _PLACES / "save", _SAVE_PATIENCE, otherwise):
         dvc(workspace.folder, "exp", "save", "--name", name, *options)
     saved = git("for-each-ref", "--format=%(objectname) %(refname)", f"refs/exps/*/*/{name}", cwd=workspace.folder)
     return Commit(*saved.split())
@@ -180,9 +182,9 @@ def dvc(folder: Path, *arguments: str) -> None:
 
 
 @contextmanager
-def _held(folder: Path, otherwise: str) -> Iterator[int]:
-    """Lock a folder for a while; raises CpfdError, saying `otherwise`, where another process keeps it too long."""
-    descriptor = _hold(folder, _PATIENCE)
+def _held(folder: Path, patience: float, otherwise: str) -> Iterator[int]:
+    """Lock a folder for a while; raises CpfdError, saying `otherwise`, where others still have it after `patience`."""
+    descriptor = _hold(folder, patience)
     if descriptor is None:
         raise CpfdError(otherwise)
     try:
