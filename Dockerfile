@@ -6,10 +6,10 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/cpfd
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt constraints-dev.txt README.md LICENSE ./
 # torch comes with CUDA from PyPI; --build-arg PIP_EXTRA_INDEX_URL=... with PyTorch's index of CPU wheels is gigabytes smaller.
 ARG PIP_EXTRA_INDEX_URL
-RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[flows]"
+RUN python -m pip install --no-cache-dir --constraint constraints.txt --constraint constraints-dev.txt ".[flows]"
 # Experiments are commits; promotions are tags with this name. Set your own in the work pool.
 ENV GIT_AUTHOR_NAME=cpfd GIT_AUTHOR_EMAIL=cpfd@localhost GIT_COMMITTER_NAME=cpfd GIT_COMMITTER_EMAIL=cpfd@localhost
 RUN useradd --create-home cpfd

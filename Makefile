@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 4200
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help install demo up down test test-slow lint lock deps clean
+.PHONY: help install demo up down test test-slow lint lock clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -12,9 +12,10 @@ help:  ## List what can be made
 install: .venv/.installed  ## Create .venv with everything in it
 
 # torch comes first and by its exact version: left to itself, pip would take the newest, CUDA libraries included.
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt constraints-dev.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --constraint constraints-dev.txt \
 		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,flows]'
 	touch $@
 
@@ -39,15 +40,16 @@ lint: .venv/.installed  ## Check style and types
 	ruff format --check .
 	mypy
 
-lock:  ## Resolve the newest allowed versions of all dependencies into constraints.txt
+# First what the pipeline needs, which decides what its stages run with; then what developers and flows need on top.
+lock:  ## Resolve the newest allowed versions: constraints.txt for the pipeline, constraints-dev.txt for all else
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet torch==2.13.0 --editable '.[dev,flows]'
+	build/lock/bin/python -m pip install --quiet torch==2.13.0 --editable .
 	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	build/lock/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,flows]'
+	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \
+		| grep --invert-match --line-regexp --fixed-strings --file constraints.txt > constraints-dev.txt
 	rm -rf build/lock
-
-deps: .venv/.installed  ## Bring the code dependencies of dvc.yaml in step with the imports
-	python -m tests.code_deps
 
 clean:  ## Remove the environment, caches and unfinished work, but no data, model or report
 	rm -rf .venv .scratch build .mypy_cache .pytest_cache .ruff_cache .hypothesis

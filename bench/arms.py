@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from bench import simple
-from bench.replicates import project, seed_folder, stage_code
+from bench.replicates import project, seed_folder
 from bench.tasks import Method, Task
 from cpfd.distill.assessment import Assessment, assess
 from cpfd.features.store import FeatureStore
 from cpfd.files import fingerprint, read_json, read_table, write_json, write_table
 from cpfd.metrics import macro_f1
-from cpfd.params import Params
-from cpfd.paths import CONTENT, CROSSFIT, MODELS, VALIDATED
-from cpfd.training.data import logits_table
+from cpfd.params.schema import Params
+from cpfd.paths import CODE, CONTENT, CROSSFIT, MODELS, VALIDATED
+from cpfd.training.batches import logits_table
 from cpfd.training.methods import method_targets
 from cpfd.training.students import train_student
 
@@ -34,7 +34,7 @@ def train_arms(task: Task, seed: int, methods: list[Method]) -> None:
         store = FeatureStore(CONTENT)
         tables = {role: read_table(CROSSFIT / f"{role}.parquet") for role in ("teacher", "student")}
         teacher = read_table(MODELS / "teacher" / "logits.parquet")
-        inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", *stage_code("teacher")]
+        inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", CODE / "student.txt"]
         write_json(ARMS / "summary.json", assess(store, tables["teacher"], tables["student"], params.distill).summary)
         for method in methods:
             for number, overlay in enumerate(method.grid):

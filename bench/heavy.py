@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cpfd.datasets.folder import SUFFIXES
 from cpfd.datasets.video import decode, to_rgb
 from cpfd.features.backbones import EFFICIENTNET, VisionEncoder, vision_spec
 from cpfd.files import write_table
+from cpfd.importing.folder import SUFFIXES
 
 SIDE = 96
 COLUMNS = 32

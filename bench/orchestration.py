@@ -21,8 +21,7 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
-from cpfd.params import PARAMS_FILE, PIPELINE_FILE
-from cpfd.revisions import LOCK_FILE
+from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
 from flows.workspace import parse_overrides, rewrite_params
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from cpfd.features.store import FeatureStore
 from cpfd.metrics import macro_f1
 from cpfd.paths import CONTENT, DENSE
-from cpfd.training.data import load_dense
+from cpfd.training.batches import load_dense
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 

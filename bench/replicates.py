@@ -19,12 +19,14 @@ from ruamel.yaml import YAML
 
 from bench.labels import flip, hide
 from bench.tasks import ROOT, Task, shared_data
+from cpfd.code import write_code
 from cpfd.datasets.splits import assign_splits
-from cpfd.datasets.youtube import creator_history
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table, remove, write_json, write_table, written_aside
-from cpfd.params import Params, load_params
-from cpfd.paths import CONTENT, CROSSFIT, DENSE, MODELS, RAW, REPORTS, VALIDATED
+from cpfd.importing.youtube import creator_history
+from cpfd.params.load import load_params
+from cpfd.params.schema import Params
+from cpfd.paths import CODE, CONTENT, CROSSFIT, DENSE, MODELS, PIPELINE_FILE, RAW, REPORTS, VALIDATED
 
 WORK = ROOT / SCRATCH / "bench"
 STAMPS = Path(".stamps")
@@ -45,9 +47,9 @@ def seed_folder(task: Task, seed: int) -> Path:
 def project(folder: Path, params: dict) -> Iterator[Params]:
     """Make `folder` a project with these parameters and work in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("dvc.yaml", "constraints.txt"):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(ROOT / name)
+    (folder / PIPELINE_FILE).unlink(missing_ok=True)
+    (folder / PIPELINE_FILE).symlink_to(ROOT / PIPELINE_FILE)
+    write_code(folder / CODE, ROOT)
     YAML().dump(params, folder / "params.yaml")
     with contextlib.chdir(folder):
         yield load_params()
@@ -86,20 +88,9 @@ def stage_seconds(task: Task, seed: int, stage: str) -> float:
     return float(read_json(seed_folder(task, seed) / STAMPS / f"{stage}.json")["cpu_seconds"])
 
 
-def stage_code(stage: str) -> list[Path]:
-    """The code that dvc.yaml lists for a stage, the lock file of the environment included.
-
-    The schema of params.yaml is not: the values are part of every key, and a new knob decides no bit.
-    """
-    definition = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]
-    deps = definition.get("do", definition)["deps"]
-    code = [path for path in deps if path.startswith("cpfd/") or path == "constraints.txt"]
-    return [ROOT / path for path in code if path != "cpfd/params.py"]
-
-
 def _cached_stage(stage: str, outputs: list[Path], inputs: list[Path], run: Callable[..., None], *args: str) -> None:
     params = load_params(stage).model_dump()
-    _cached("-".join([stage, *args]), outputs, [*inputs, *stage_code(stage)], [params], lambda: run(*args))
+    _cached("-".join([stage, *args]), outputs, [*inputs, CODE / f"{stage}.txt"], [params], lambda: run(*args))
 
 
 def _cached(name: str, outputs: list[Path], inputs: list[Path], values: list, run: Callable[[], None]) -> None:

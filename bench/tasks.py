@@ -9,7 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from cpfd.errors import CpfdError
-from cpfd.params import Params, check_params
+from cpfd.params.problems import check_params
+from cpfd.params.schema import Params
 
 ROOT = Path(__file__).parent.parent
 TASKS = ROOT / "bench" / "tasks"

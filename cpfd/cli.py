@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from cpfd.promotion.registry import Outcome
+    from cpfd.promotion.promote import Outcome
 
 app = typer.Typer(
     name="cpfd",
@@ -22,7 +22,8 @@ app = typer.Typer(
 @app.callback()
 def check_project(context: typer.Context) -> None:
     """Refuse to run any command in a project whose params.yaml is wrong, but for the one that reports on it."""
-    from cpfd.params import PARAMS_FILE, load_params
+    from cpfd.params.load import load_params
+    from cpfd.paths import PARAMS_FILE
 
     if PARAMS_FILE.exists() and context.invoked_subcommand != "review":
         load_params()
@@ -31,7 +32,7 @@ def check_project(context: typer.Context) -> None:
 @app.command()
 def params() -> None:
     """Print the reference of params.yaml: every key, what is allowed, what it means."""
-    from cpfd.params import reference
+    from cpfd.params.reference import reference
 
     typer.echo(reference())
 
@@ -71,7 +72,7 @@ def predict(
 
     from transformers.utils import logging
 
-    from cpfd.models.student import Student
+    from cpfd.student.student import Student
 
     logging.disable_progress_bar()
     predictions = list(Student.load(model).predict(files, texts))
@@ -143,7 +144,7 @@ def score(
     from tqdm import tqdm
     from transformers.utils import logging
 
-    from cpfd.promotion.scoring import classified, find_model, open_scoring
+    from cpfd.scoring.shards import classified, find_model, open_scoring
 
     logging.disable_progress_bar()
     with (
@@ -285,7 +286,7 @@ def online(
 
     from rich.console import Console
 
-    from cpfd.evaluation.online import Plan, analyse, read_log, render
+    from cpfd.online.readout import Plan, analyse, read_log, render
 
     plan = Plan(split, min_lift, expected_units, interval)
     readout = analyse(read_log(log, control), plan)
@@ -320,7 +321,7 @@ def promote(
 
     Example: cpfd promote v2-candidate --to staging
     """
-    from cpfd.promotion.registry import promote
+    from cpfd.promotion.promote import promote
 
     outcome = promote(rev, to, reason=reason, bump=bump, dry_run=dry_run)
     if dry_run:
@@ -341,7 +342,7 @@ def rollback(
 
     Example: cpfd rollback --reason "complaints about music clips"
     """
-    from cpfd.promotion.registry import rollback
+    from cpfd.promotion.promote import rollback
 
     _tell(rollback(stage, version=version, reason=reason))
 
@@ -364,7 +365,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print everythin
     """
     import json
 
-    from cpfd.promotion.registry import list_versions
+    from cpfd.promotion.promote import list_versions
 
     versions = list_versions()
     if as_json:
@@ -422,8 +423,8 @@ def compare(
     from tempfile import TemporaryDirectory
 
     from cpfd.files import written_aside
-    from cpfd.params import load_params
-    from cpfd.revisions import VERSION, open_revision, open_version
+    from cpfd.params.load import load_params
+    from cpfd.project.revision import VERSION, open_revision, open_version
 
     champion, challenger = (
         open_version(name) if name and VERSION.fullmatch(name) else open_revision(name) for name in (a, b)
@@ -432,8 +433,8 @@ def compare(
     from rich.console import Console
     from transformers.utils import logging
 
-    from cpfd.promotion import duel_page
-    from cpfd.promotion.duel import hold_duel
+    from cpfd.comparing import page as duel_page
+    from cpfd.comparing.disagreements import hold_duel
 
     logging.disable_progress_bar()
     page = output if as_json else output or Path("compare.html")
@@ -463,10 +464,10 @@ def check(
     """
     import json
 
-    from cpfd.review import pipeline
-    from cpfd.revisions import open_revision
+    from cpfd.project.lock import check as check_lock
+    from cpfd.project.revision import open_revision
 
-    errors, warnings = pipeline.check(open_revision(None))
+    errors, warnings = check_lock(open_revision(None))
     if as_json:
         typer.echo(json.dumps({"errors": errors, "warnings": warnings}, indent=2, ensure_ascii=False))
     else:
@@ -542,8 +543,8 @@ def import_folder_command(
 
     Example: cpfd import folder clips --name clips --text captions.csv --dense engagement.parquet --dense motion
     """
-    from cpfd.datasets.folder import import_folder
-    from cpfd.datasets.importing import import_dataset
+    from cpfd.importing.folder import import_folder
+    from cpfd.importing.sources import import_dataset
 
     read = partial(import_folder, src, text=text, dense=dense or [], creators=creators, unlabelled=unlabelled)
     typer.echo(import_dataset(name, read, force=force, dvc=dvc))
@@ -565,8 +566,8 @@ def import_table_command(
 
     Example: cpfd import table posts.parquet --name posts --map label=topic --dense engagement.csv
     """
-    from cpfd.datasets.importing import import_dataset
-    from cpfd.datasets.table import import_table, parse_mapping
+    from cpfd.importing.sources import import_dataset
+    from cpfd.importing.table import import_table, parse_mapping
 
     read = partial(import_table, src, columns=parse_mapping(columns or []), videos=videos, dense=dense or [])
     typer.echo(import_dataset(name, read, force=force, dvc=dvc))
@@ -587,9 +588,9 @@ def import_youtube_trending_command(
 
     Example: cpfd import youtube-trending youtube --name youtube-history --group-by none --tags hashed
     """
-    from cpfd.datasets.importing import import_dataset
-    from cpfd.datasets.youtube import import_youtube_trending
-    from cpfd.params import load_params
+    from cpfd.importing.sources import import_dataset
+    from cpfd.importing.youtube import import_youtube_trending
+    from cpfd.params.load import load_params
 
     split = load_params().split if group_by == "none" else None
     read = partial(import_youtube_trending, src, tags=tags, split=split)

@@ -2,6 +2,13 @@
 
 from pathlib import Path
 
+PARAMS_FILE = Path("params.yaml")
+PIPELINE_FILE = Path("dvc.yaml")
+LOCK_FILE = Path("dvc.lock")
+REQUIREMENTS = Path("constraints.txt")
+"""The lock file of the libraries that the pipeline runs with: another version may give other bytes."""
+CODE = Path("code")
+"""What code and libraries each stage runs with, one file a stage (cpfd.code)."""
 RAW = Path("data/raw")
 VALIDATED = Path("data/validated")
 CONTENT = Path("data/features/content")

@@ -24,13 +24,13 @@ from cpfd import cli
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, remove
 from cpfd.paths import RAW
-from cpfd.revisions import git
+from cpfd.project.revision import git
 from flows.artifacts import show_validation
 from flows.retries import RETRIES, worth_a_retry
 from flows.workspace import dvc, has_origin, require_remote
 
 if TYPE_CHECKING:
-    from cpfd.datasets.importing import Imported
+    from cpfd.importing.sources import Imported
 
 UPDATED = "cpfd.dataset.updated"
 """The event of a data set that was registered; its resource is `cpfd.dataset.<name>`."""
@@ -86,7 +86,7 @@ def read_source(source: AnySource) -> "Imported":
     """Read the source with its adapter."""
     match source:
         case FolderSource():
-            from cpfd.datasets.folder import import_folder
+            from cpfd.importing.folder import import_folder
 
             return import_folder(
                 source.path,
@@ -96,13 +96,13 @@ def read_source(source: AnySource) -> "Imported":
                 unlabelled=source.unlabelled,
             )
         case TableSource():
-            from cpfd.datasets.table import import_table, parse_mapping
+            from cpfd.importing.table import import_table, parse_mapping
 
             columns = parse_mapping([f"{name}={column}" for name, column in source.columns.items()])
             return import_table(source.path, columns=columns, videos=source.videos, dense=source.dense)
         case YoutubeTrendingSource():
-            from cpfd.datasets.youtube import import_youtube_trending
-            from cpfd.params import load_params
+            from cpfd.importing.youtube import import_youtube_trending
+            from cpfd.params.load import load_params
 
             split = load_params().split if source.group_by == "none" else None
             return import_youtube_trending(source.path, tags=source.tags, split=split)
@@ -115,7 +115,8 @@ def validate(name: str, labels: Literal["single_label", "multi_label"] | None, f
     Raises CpfdError where a critical expectation is not met; the report is shown in either case.
     """
     from cpfd.datasets.contract import read_dataset
-    from cpfd.params import Dataset, load_params
+    from cpfd.params.load import load_params
+    from cpfd.params.schema import Dataset
     from cpfd.validation.dataset import validate_dataset
 
     params = load_params()
@@ -185,7 +186,7 @@ def ingest(
         push: Send it to the DVC remote as well, and a commit to its branch of the git remote `origin`.
     """
     from cpfd.datasets.contract import write_dataset
-    from cpfd.datasets.importing import import_dataset
+    from cpfd.importing.sources import import_dataset
 
     target, folder = RAW / name, SCRATCH / "ingest" / name
     report: dict[str, Any] = {}
@@ -303,7 +304,7 @@ def run_table(
 
     Example: python -m flows.ingest table clips.csv --name clips --map label=category --videos mp4
     """
-    from cpfd.datasets.table import parse_mapping
+    from cpfd.importing.table import parse_mapping
 
     try:
         mapping = parse_mapping(columns or [])

@@ -4,14 +4,14 @@ import os
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cpfd.errors import CpfdError
 from cpfd.files import written_aside
-from cpfd.params import PIPELINE_FILE
-from cpfd.revisions import LOCK_FILE, git, load_yaml
+from cpfd.paths import LOCK_FILE, PIPELINE_FILE
+from cpfd.project.revision import git, load_yaml
 
 _LOCK_WAITS = (0.5, 1, 2, 4, 8, 16)
 """Seconds between attempts to get at data that another process works on."""
@@ -29,6 +29,15 @@ class Pipeline:
     upstream: dict[str, list[str]]
     stale: Collection[str]
     gpu: Collection[str]
+
+    def only(self, stage: str) -> "Pipeline":
+        """The same with one stage, which waits for none."""
+        return replace(self, stages=[stage], upstream={stage: []})
+
+    def without(self, stage: str) -> "Pipeline":
+        """The same without a stage, which no other waits for any more."""
+        upstream = {name: [each for each in of if each != stage] for name, of in self.upstream.items()}
+        return replace(self, stages=[name for name in self.stages if name != stage], upstream=upstream)
 
 
 def read_pipeline(folder: Path, targets: Collection[str] = ()) -> Pipeline:

@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpfd.errors import CpfdError
 from cpfd.files import read_json
 from cpfd.paths import PACKAGE
-from cpfd.promotion import registry
-from cpfd.review.results import GATE, METRICS
-from cpfd.revisions import open_revision, open_version
+from cpfd.project.revision import open_revision, open_version
+from cpfd.promotion import promote as registry
+from cpfd.reports import GATE, METRICS
 from flows.workspace import Commit, committed_tree, fetch_commit
 
 Promote = Literal["never", "ask", "auto"]

@@ -23,7 +23,7 @@ from cpfd.errors import CpfdError
 from flows.retries import RETRIES, worth_a_retry
 
 if TYPE_CHECKING:
-    from cpfd.promotion.scoring import Model, Scoring, Shard
+    from cpfd.scoring.shards import Model, Scoring, Shard
 
 BATCH_SHARDS = 8
 """Shards of a task run: enough that Prefect's own work does not count, few enough to see them pass."""
@@ -32,7 +32,7 @@ BATCH_SHARDS = 8
 @task(name="model", task_run_name="fetch {name}", retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE, **RETRIES)
 def fetch_model(name: str) -> "Model":
     """The student of that name, fetched out of DVC's cache or remote where it is not here yet."""
-    from cpfd.promotion.scoring import find_model
+    from cpfd.scoring.shards import find_model
 
     return find_model(name)
 
@@ -95,7 +95,7 @@ def score(
     """
     from transformers.utils import logging
 
-    from cpfd.promotion.scoring import open_scoring
+    from cpfd.scoring.shards import open_scoring
 
     logging.disable_progress_bar()
     try:
@@ -132,7 +132,7 @@ def _show(summary: dict[str, Any], output: Path) -> None:
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    from cpfd.promotion.scoring import classified
+    from cpfd.scoring.shards import classified
 
     return f"{classified(summary)}, {summary['quarantined']} in quarantine."
 

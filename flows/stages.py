@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cpfd.params import Flows
+from cpfd.params.schema import Flows
 from flows import repro
 from flows.workspace import Workspace
 

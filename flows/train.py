@@ -38,10 +38,11 @@ from rich.console import Console
 
 from cpfd.errors import CpfdError
 from cpfd.files import read_json
-from cpfd.params import PARAMS_FILE, Params, parse_yaml
-from cpfd.paths import REPORTS
-from cpfd.review.code import families
-from cpfd.review.results import GATE, METRICS
+from cpfd.params.load import parse_yaml
+from cpfd.params.schema import Params
+from cpfd.paths import CODE, PARAMS_FILE, REPORTS
+from cpfd.project.graph import families
+from cpfd.reports import GATE, METRICS
 from flows import promotion
 from flows.artifacts import StageView
 from flows.pipeline import Pipeline, read_pipeline, sort_lock
@@ -188,8 +189,14 @@ def _checked(
 def _run_stages(workspace: Workspace, targets: list[str], params: Params, max_parallel: int) -> str:
     """Run what is stale and return how many stages that were; raises CpfdError where one fails."""
     pipeline = read_pipeline(workspace.folder, targets)
-    states = _run_pipeline(pipeline, StageRunner(workspace, params.flows), max_parallel)
-    if pipeline.stale:
+    states: dict[str, State[Any]] = {}
+    if CODE.name in pipeline.stale:
+        # Only then can DVC tell what is stale: after a changed comment, nothing is.
+        states = _run_pipeline(pipeline.only(CODE.name), StageRunner(workspace, params.flows), max_parallel)
+        _raise_failures(pipeline, states)
+        pipeline = read_pipeline(workspace.folder, targets).without(CODE.name)
+    states |= _run_pipeline(pipeline, StageRunner(workspace, params.flows), max_parallel)
+    if pipeline.stale or CODE.name in states:
         sort_lock(workspace.folder, pipeline.stages)
     _raise_failures(pipeline, states)
     cached = sum(state.name == "Cached" for state in states.values())

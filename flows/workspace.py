@@ -23,8 +23,11 @@ from ruamel.yaml import YAML
 
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, remove
-from cpfd.params import PARAMS_FILE, Params, check_params, known_keys, parse_yaml
-from cpfd.revisions import git
+from cpfd.params.load import parse_yaml
+from cpfd.params.problems import check_params, known_keys
+from cpfd.params.schema import Params
+from cpfd.paths import PARAMS_FILE
+from cpfd.project.revision import git
 
 _PLACES = Path(".dvc", "tmp", "flows")
 _PATIENCE = 20.0

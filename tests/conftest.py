@@ -1,151 +1,20 @@
 """One tiny project, run through the whole pipeline once per session; tests that change it work on copies."""
 
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
-from ruamel.yaml import YAML
+
+from tests.support.project import ROOT, Project, new_project
 
 # A busy machine is slow: what a test may cost is guarded by counts.
 hypothesis.settings.register_profile("cpfd", deadline=None)
 hypothesis.settings.load_profile("cpfd")
 
-ROOT = Path(__file__).parent.parent
-TINY = {
-    "demo": {"clips": 72, "creators": 24, "unlabelled_share": 0.2},
-    "validation": {"max_drift": 1.0, "min_class_clips": 1},
-    "video": {"frames": 2, "size": 64, "grid": 1},
-    "text": {"max_tokens": 8},
-    "extract": {"shard_clips": 24, "threads": 1},
-    "model": {"hidden_size": 16, "fusion_layers": 1, "attention_heads": 2},
-    "train": {"epochs": 2, "threads": 1},
-    "crossfit": {"folds": 2, "repeats": 1},
-    "students": {"seeds": [0]},
-    "evaluation": {"bootstrap_samples": 200},
-    # So small a student is good for nothing but to pass.
-    "gate": {
-        "min_macro_f1": 0.0,
-        "min_not_worse_probability": 0.0,
-        "min_gap_closed": -1e9,
-        "max_class_f1_drop": 1.0,
-        "max_calibration_error": 1.0,
-        "max_latency_ms": 60000.0,
-        "trial_clips": 3,
-    },
-    "champion": {
-        "min_slice_clips": 3,
-        "min_not_worse_probability": 0.0,
-        "max_class_f1_drop": 1.0,
-        "max_slice_f1_drop": 1.0,
-        "max_calibration_rise": 1.0,
-        "max_latency_ratio": 100.0,
-    },
-}
-PREFECT = ("prefect.yaml", "prefect.toml")
-IDENTITY = {
-    f"GIT_{who}_{key}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for key, value in {"NAME": "Ann", "EMAIL": "ann@localhost"}.items()
-}
-
-
-@dataclass(frozen=True)
-class Project:
-    """A CPFD project in a folder of its own."""
-
-    folder: Path
-
-    def set(self, **groups: dict[str, Any]) -> None:
-        """Change keys of params.yaml."""
-        path = self.folder / "params.yaml"
-        params = YAML().load(path)
-        for group, values in groups.items():
-            params[group].update(values)
-        YAML().dump(params, path)
-
-    def run(self, *command: str, check: bool = True, timeout: float = 400) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project; a failure shows what it printed."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=timeout
-        )
-        assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done
-
-    def repro(self, *arguments: str) -> list[str]:
-        """Run `dvc repro` and name the stages whose command ran."""
-        lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
-        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
-
-    def kill_when(self, command: list[str], ready: Callable[[], bool], timeout: float = 120) -> None:
-        """Start a command and kill -9 it with all its children once `ready`; it must not have ended before."""
-        process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + timeout
-        try:
-            while not ready():
-                assert process.poll() is None, "it ended before it could be killed"
-                assert time.monotonic() < deadline, "it never came to the point where it should be killed"
-                time.sleep(0.005)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def lock(self) -> str:
-        return (self.folder / "dvc.lock").read_text()
-
-    def copy(self, target: Path) -> "Project":
-        """Copy the project, its cache included."""
-        shutil.copytree(self.folder, target, symlinks=True)
-        return Project(target)
-
-    def environment(self) -> dict[str, str]:
-        binaries = str(Path(sys.executable).parent)
-        return {
-            **os.environ,
-            "PATH": f"{binaries}:{os.environ['PATH']}",
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "200",
-            **IDENTITY,
-        }
-
-
-def new_project(folder: Path) -> Project:
-    """Make a project with the repository's code and pipeline and tiny parameters, as a clone would be."""
-    folder.mkdir(parents=True)
-    for name in ("cpfd", "flows", "dvc.yaml", "params.yaml", "constraints.txt", ".dvcignore", ".gitignore", *PREFECT):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
-    project = Project(folder)
-    project.set(**TINY)
-    project.run("git", "init", "--quiet")
-    project.run("dvc", "init", "--quiet")
-    project.run("git", "add", ".")
-    project.run("git", "commit", "--quiet", "-m", "start")
-    return project
-
 
 @pytest.fixture(scope="session")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder in which each stage of the session's project left what it read (tests/tracing)."""
+    """Folder in which each stage of the session's project left what it read (tests/support/tracing)."""
     return tmp_path_factory.mktemp("trace")
 
 
@@ -154,23 +23,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, trace: Path) -> Project:
     """A tiny project after `dvc repro`, not to be changed."""
     project = new_project(tmp_path_factory.mktemp("session") / "project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "tests" / "tracing"))
+        patch.setenv("PYTHONPATH", str(ROOT / "tests" / "support" / "tracing"))
         patch.setenv("CPFD_TRACE", str(trace))
         project.repro()
     return project
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """What the condition gives, once that is neither None nor False."""
-    deadline = time.monotonic() + seconds
-    while (found := condition()) is None or found is False:
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.05)
-    return found
-
-
-def read_trace(trace: Path, stage: str) -> tuple[set[str], set[str]]:
-    """Params and files that the stage's runs have read."""
-    runs = [json.loads(path.read_text()) for path in trace.glob(f"{stage}-*.json")]
-    assert runs, f"stage {stage} left no trace"
-    return {key for run in runs for key in run["params"]}, {file for run in runs for file in run["files"]}

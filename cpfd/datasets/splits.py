@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cpfd.datasets.contract import SPLITS, label_matrix, parse_labels
 from cpfd.errors import CpfdError
-from cpfd.params import Split
+from cpfd.params.schema import Split
 
 _SWEEPS = 20  # most; 100 to 5,000 groups settled after two or three
 

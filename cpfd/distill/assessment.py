@@ -21,7 +21,7 @@ from cpfd.distill.confidence import (
 )
 from cpfd.distill.distillability import distillability
 from cpfd.features.store import FeatureStore
-from cpfd.params import Distill
+from cpfd.params.schema import Distill
 
 
 @dataclass(frozen=True)

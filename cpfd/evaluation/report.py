@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cpfd.evaluation import MODEL_NAMES
-from cpfd.params import Params
+from cpfd.params.schema import Params
 
 MINUS, SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 

@@ -14,7 +14,7 @@ from cpfd.datasets.contract import label_matrix
 from cpfd.errors import CpfdError
 from cpfd.evaluation import bootstrap
 from cpfd.files import read_table
-from cpfd.params import Evaluation
+from cpfd.params.schema import Evaluation
 
 BASELINES = ("none", "pfd", "teacher")
 """What every method is compared with."""

@@ -19,7 +19,7 @@ from cpfd.features.decoding import sample_frames
 from cpfd.features.store import PARTS
 from cpfd.features.text import join_text, tokenize
 from cpfd.files import link, read_table, remove, write_json, write_table, written_aside
-from cpfd.params import Backbone, Extract, Text, Video
+from cpfd.params.schema import Backbone, Extract, Text, Video
 
 ENCODED_TOGETHER = 16
 """Clips decoded and encoded in one go by one thread: enough to be efficient, few enough to stay small in memory."""

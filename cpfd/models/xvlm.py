@@ -168,6 +168,17 @@ class XVlmForVideoClassification(PreTrainedModel):
                 nn.init.trunc_normal_(parameter, std=0.02)
 
 
+def build_model(config: XVlmConfig) -> XVlmForVideoClassification:
+    """Build a network with random fusion and, where it has backbones, their pretrained weights."""
+    model = XVlmForVideoClassification(config)
+    if config.backbones:
+        assert config.vision is not None
+        assert config.text is not None
+        model.vision_encoder = VisionEncoder(config.vision, pretrained=True)
+        model.text_encoder = TextEncoder(config.text, pretrained=True)
+    return model
+
+
 def label_loss(
     logits: Tensor, labels: Tensor, task: str, smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Tensor:

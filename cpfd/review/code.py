@@ -1,59 +1,87 @@
-"""Which changed files are code of which stages."""
+"""Which code and which libraries changed, and for which stages."""
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from cpfd.params import PARAMS_FILE, PIPELINE_FILE
-from cpfd.revisions import LOCK_FILE, Revision, git
+from cpfd.paths import CODE, LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
+from cpfd.project.code import code_files
+from cpfd.project.revision import Revision, git
 
 _CHANGES = {"A": "added", "D": "removed"}
 
 
 def changed_code(base: Revision, head: Revision) -> dict[str, list[dict[str, Any]]]:
-    """Files that differ between `base`, a commit, and `head`: those that stages depend on, and a count of the others.
+    """Code and libraries that differ between `base`, a commit, and `head` for any stage, and a count of other files.
 
-    `by_file` has `file`, `change` ("changed", "added" or "removed") and `stages` in the pipeline's order; dvc.yaml is
-    one with the stages that it defines otherwise. `elsewhere` has `folder` (the topmost, "." for none) and `files`, how
-    many. Left out is what the other sections of a review are about: params.yaml, dvc.lock, .dvc files and outputs that
-    git holds; and the .gitignore files in folders, which DVC writes. Raises CpfdError where a dvc.yaml cannot be
-    resolved.
+    `by_file` has `file` (or the library), `change` ("changed", "added", "removed", or versions `2.4.5 -> 2.4.6`) and
+    `stages` in the pipeline's order; dvc.yaml is one with the stages that it defines otherwise. What no stage would
+    notice, such as a comment, is not there. `elsewhere` has `folder` (the topmost, "." for none) and `files`, how many
+    others changed. Left out is what the other sections of a review are about: params.yaml, dvc.lock, .dvc files and
+    outputs that git holds; and the .gitignore files in folders, which DVC writes. Raises CpfdError where a dvc.yaml
+    cannot be resolved.
     """
     told_elsewhere = {str(PARAMS_FILE), str(LOCK_FILE), *base.hashes, *head.hashes}
-    by_file, elsewhere = [], Counter[str]()
-    for file, change in sorted(_changed_files(base, head).items()):
-        if file in told_elsewhere or file.endswith((".dvc", "/.gitignore")):
-            continue
-        stages = _users(head, file) or _users(base, file)  # a file that has gone was used before
-        if file == str(PIPELINE_FILE):
-            names = [*head.stages, *(name for name in base.stages if name not in head.stages)]
-            stages = [name for name in names if base.stages.get(name) != head.stages.get(name)]
-        if stages:
-            by_file.append({"file": file, "change": change, "stages": stages})
-        else:
-            elsewhere[PurePosixPath(file).parts[0] if "/" in file else "."] += 1
+    files = _changed_files(base, head)
+    by_file = [
+        {"file": name, "change": change, "stages": [each for each in _known(base, head) if _family(each) in families]}
+        for (name, change), families in sorted(_changed_lines(base, head).items())
+    ]
+    for listed in (_listed_files(base, head) & set(files)) - {row["file"] for row in by_file} - told_elsewhere:
+        by_file.append({"file": listed, "change": files[listed], "stages": _users(base, head, listed)})
+    if str(PIPELINE_FILE) in files:
+        stages = [stage for stage in _known(base, head) if base.stages.get(stage) != head.stages.get(stage)]
+        by_file += [{"file": str(PIPELINE_FILE), "change": files[str(PIPELINE_FILE)], "stages": stages}] * bool(stages)
+    told = {row["file"] for row in by_file} | told_elsewhere
+    elsewhere = Counter(
+        PurePosixPath(file).parts[0] if "/" in file else "."
+        for file in files
+        if file not in told and not file.endswith((".dvc", "/.gitignore")) and not file.startswith(f"{CODE}/")
+    )
     return {
-        "by_file": by_file,
-        "elsewhere": [{"folder": folder, "files": files} for folder, files in sorted(elsewhere.items())],
+        "by_file": sorted(by_file, key=lambda row: row["file"]),
+        "elsewhere": [{"folder": folder, "files": number} for folder, number in sorted(elsewhere.items())],
     }
 
 
-def families(stages: Iterable[str]) -> list[str]:
-    """Name stages in few words, in their order: `student (12)` for the twelve `student@...`, others by their name."""
-    members: dict[str, list[str]] = {}
-    for stage in stages:
-        members.setdefault(stage.partition("@")[0], []).append(stage)
-    return [names[0] if len(names) == 1 else f"{family} ({len(names)})" for family, names in members.items()]
+def _changed_lines(base: Revision, head: Revision) -> dict[tuple[str, str], set[str]]:
+    """Families of stages by what changed for them in code/ and how: a file's name, or a library's."""
+    found: dict[tuple[str, str], set[str]] = {}
+    old, new = ({stage: _lines(text) for stage, text in code_files(side).items()} for side in (base, head))
+    for stage in {**new, **old}:
+        was, now = old.get(stage, {}), new.get(stage, {})
+        for name in {**was, **now}:
+            if was.get(name) != now.get(name):
+                change = "added" if name not in was else "removed" if name not in now else "changed"
+                if change == "changed" and "/" not in name:
+                    change = f"{was[name]} -> {now[name]}"
+                found.setdefault((name, change), set()).add(stage)
+    return found
 
 
-def _users(revision: Revision, file: str) -> list[str]:
-    """The stages that depend on a file of git, by itself or by a folder that holds it."""
-    return [
-        stage
-        for stage, definition in revision.stages.items()
-        if any(file == dep or file.startswith(f"{dep}/") for dep in definition.get("deps", []))
-    ]
+def _lines(text: str) -> dict[str, str]:
+    """Digest of each file, and version of each library, of a file in code/."""
+    parts = (line.replace("==", " ").split() for line in text.splitlines())
+    return dict(parts)
+
+
+def _known(base: Revision, head: Revision) -> list[str]:
+    """Stages of head in their order, then those that only base has."""
+    return [*head.stages, *(stage for stage in base.stages if stage not in head.stages)]
+
+
+def _family(stage: str) -> str:
+    return stage.partition("@")[0]
+
+
+def _listed_files(base: Revision, head: Revision) -> set[str]:
+    """Files that a stage lists under `deps` itself, as stages of other projects may do."""
+    return {dep for side in (base, head) for stage in side.stages.values() for dep in stage.get("deps", [])}
+
+
+def _users(base: Revision, head: Revision, file: str) -> list[str]:
+    sides = [{**base.stages, **head.stages}]
+    return [stage for stages in sides for stage in _known(base, head) if file in stages[stage].get("deps", [])]
 
 
 def _changed_files(base: Revision, head: Revision) -> dict[str, str]:

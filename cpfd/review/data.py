@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpfd.errors import CpfdError
 from cpfd.paths import RAW, VALIDATED
-from cpfd.revisions import Revision
+from cpfd.project.revision import Revision
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cpfd.errors import CpfdError
-from cpfd.params import PARAMS_FILE, description, known_keys, parse_yaml, problems, unusual, usual_range
-from cpfd.revisions import Revision
+from cpfd.params.problems import known_keys
+from cpfd.params.reference import description, unusual, usual_range
+from cpfd.paths import PARAMS_FILE
+from cpfd.project.lock import parameter_problems
+from cpfd.project.revision import Revision
 
 
 def changed_parameters(base: Revision, head: Revision) -> list[dict[str, Any]]:
@@ -34,14 +37,6 @@ def changed_parameters(base: Revision, head: Revision) -> list[dict[str, Any]]:
         warning = "; ".join(wrong[key]) if key in wrong else unusual(key, new.get(key))
         entries.append(_entry(key, change, old.get(key), new.get(key), warning))
     return entries
-
-
-def parameter_problems(revision: Revision) -> list[tuple[str, str]]:
-    """Key and message of all that the schema has against a revision's params.yaml; raises CpfdError for no YAML."""
-    content = revision.read(PARAMS_FILE)
-    if content is None:
-        return [(str(PARAMS_FILE), "no such file")]
-    return problems(parse_yaml(content, f"{PARAMS_FILE} of {revision.name}"))
 
 
 def _flat(params: Mapping[str, Any]) -> dict[str, Any]:

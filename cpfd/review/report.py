@@ -7,9 +7,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cpfd.errors import CpfdError
-from cpfd.params import PARAMS_FILE, PIPELINE_FILE
-from cpfd.review import code, data, parameters, pipeline, results
-from cpfd.revisions import LOCK_FILE, Revision, git, open_revision
+from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
+from cpfd.project import lock
+from cpfd.project.forecast import forecast
+from cpfd.project.graph import families
+from cpfd.project.revision import Revision, git, open_revision
+from cpfd.review import code, data, parameters, results
 
 MARKER = "<!-- cpfd review -->"
 """First line of the Markdown report, by which a workflow finds the comment that it is to update."""
@@ -50,7 +53,7 @@ def review(base: Revision, head: Revision) -> dict[str, Any]:
         "parameters": _attempt("parameters", errors, parameters.changed_parameters, base, head),
         "data": _attempt("data", errors, data.changed_data, base, head),
         "code": _attempt("code", errors, code.changed_code, base, head),
-        "stages": _attempt("stages", errors, pipeline.forecast, base, head),
+        "stages": _attempt("stages", errors, forecast, base, head),
         "results": _attempt("results", errors, results.changed_results, base, head),
         "plots": _attempt("plots", errors, results.changed_plots, base, head),
         "gate": _attempt("gate", errors, results.changed_gate, base, head),
@@ -131,16 +134,16 @@ def _merge_base(tip: str) -> str:
 def _side(key: str, revision: Revision, errors: dict[str, str]) -> dict[str, Any]:
     """Describe one side: whether its params.yaml is one, and how dvc.lock is out of step with the project."""
     try:
-        problems = [f"{key}: {message}" for key, message in parameters.parameter_problems(revision)]
+        problems = [f"{key}: {message}" for key, message in lock.parameter_problems(revision)]
     except CpfdError as error:
         problems = [str(error)]
-    drift = _attempt(key, errors, pipeline.drift, revision)
+    drift = _attempt(key, errors, lock.drift, revision)
     return {
         "name": revision.name,
         "commit": revision.commit,
         "problems": problems,
         "drift": drift and [asdict(one) for one in drift],
-        "drift_sentences": pipeline.sentences(drift or []),
+        "drift_sentences": lock.sentences(drift or []),
     }
 
 
@@ -162,7 +165,7 @@ def _out_of_step(drift: list[dict[str, Any]]) -> str:
         keys.setdefault(one["kind"], {})[one["key"]] = None
     named = [f"{PARAMS_FILE} ({_few(list(keys.pop('parameter')))})"] if "parameter" in keys else []
     if "missing" in keys:
-        named.append(f"{PIPELINE_FILE} (no run of {_few(code.families(keys.pop('missing')))})")
+        named.append(f"{PIPELINE_FILE} (no run of {_few(families(keys.pop('missing')))})")
     named += [_few([key for of in keys.values() for key in of])] if keys else []
     return f"{LOCK_FILE} is out of step with {_and(named)}"
 
@@ -213,7 +216,7 @@ def alike(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             **group[0],
-            "stage": ", ".join(code.families(stage["stage"] for stage in group)),
+            "stage": ", ".join(families(stage["stage"] for stage in group)),
             "seconds": None if None in (times := [stage["seconds"] for stage in group]) else sum(times),
         }
         for group in groups.values()
@@ -333,7 +336,7 @@ def _template(name: str, *, escape: bool) -> Any:
 
     used = (score, signed, share, span, plain, duration, about, shown, judged, basis, evidence, short, alike)
     formats: dict[str, Any] = {each.__name__: each for each in used}
-    formats["families"] = code.families
+    formats["families"] = families
     formats |= {"prose": html_prose} if escape else {"code": markdown_code, "prose": markdown_prose}
     return templates("cpfd.review", formats, escape=escape).get_template(
         name, globals={"outcomes": _OUTCOMES, "pending": PENDING}

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cpfd.errors import CpfdError
 from cpfd.files import read_json
-from cpfd.params import Evaluation
-from cpfd.paths import CONFIDENCE, CONTENT, MODELS, REPORTS
-from cpfd.revisions import LOCK_FILE, Revision
+from cpfd.params.schema import Evaluation
+from cpfd.paths import CONTENT, LOCK_FILE, MODELS, REPORTS
+from cpfd.project.revision import Revision
+from cpfd.reports import GATE, METRICS, SUMMARY, VALIDATION
 
 if TYPE_CHECKING:
     from cpfd.evaluation.results import Split
 
-METRICS, GATE, VALIDATION = (REPORTS / f"{name}.json" for name in ("metrics", "gate", "validation"))
 T = TypeVar("T")
-SUMMARY = CONFIDENCE / "summary.json"
 SCORES = ("macro_f1", "weighted_f1", "accuracy", "calibration_error")
 _IMAGE = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*\.png")  # a name is written to disk, so none leads out of a folder
 MIN_SHARED = 0.5

@@ -1,9 +1,10 @@
 """Stage `champion`: the registered version that champion.version names, and how the student does against it."""
 
 from cpfd.files import read_json, read_table, write_json, write_table, written_aside
-from cpfd.params import Params, load_params
+from cpfd.params.load import load_params
+from cpfd.params.schema import Params
 from cpfd.paths import CONTENT, MODELS, PACKAGE, RAW, REPORTS, VALIDATED
-from cpfd.revisions import open_version
+from cpfd.project.revision import open_version
 from cpfd.stages import run
 
 CHAMPION = MODELS / "champion"
@@ -29,9 +30,9 @@ def main() -> None:
 
 def _challenge(params: Params, version: str) -> None:
     # Torch and transformers take seconds to import: only where there is a champion.
-    from cpfd.models.student import Student
-    from cpfd.promotion.comparison import compare, describe_clips, score, select_clips
-    from cpfd.promotion.package import assemble_student
+    from cpfd.comparing.contenders import compare, describe_clips, score, select_clips
+    from cpfd.student.package import assemble_student
+    from cpfd.student.student import Student
 
     revision = open_version(version)
     with written_aside(CHAMPION) as aside:

@@ -7,7 +7,7 @@ from cpfd.distill.assessment import assess
 from cpfd.evaluation import plots, results
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_table, write_json, write_table, written_aside
-from cpfd.params import load_params
+from cpfd.params.load import load_params
 from cpfd.paths import CONFIDENCE, CONTENT, CROSSFIT, REPORTS
 from cpfd.stages import run
 

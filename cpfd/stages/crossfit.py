@@ -2,11 +2,11 @@
 
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, write_table
-from cpfd.params import load_params
-from cpfd.paths import CONTENT, CROSSFIT, DENSE
-from cpfd.stages import CODE, LOCK, run
+from cpfd.params.load import load_params
+from cpfd.paths import CODE, CONTENT, CROSSFIT, DENSE
+from cpfd.stages import run
+from cpfd.training.batches import load_dense
 from cpfd.training.crossfit import cross_fit
-from cpfd.training.data import load_dense
 
 
 def main(role: str) -> None:
@@ -17,7 +17,12 @@ def main(role: str) -> None:
     params = load_params("crossfit")
     store = FeatureStore(CONTENT)
     dense = load_dense(DENSE, store) if role == "teacher" else None
-    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", CODE, LOCK, *([DENSE] if role == "teacher" else [])]
+    inputs = [
+        CONTENT / "meta.json",
+        CONTENT / "index.parquet",
+        CODE / "crossfit.txt",
+        *([DENSE] if role == "teacher" else []),
+    ]
     scratch = SCRATCH / f"crossfit-{role}-{fingerprint(inputs, params.model_dump())}"
     table = cross_fit(role, store, dense, params.model, params.train, params.crossfit, scratch)
     write_table(CROSSFIT / f"{role}.parquet", table)

@@ -1,7 +1,7 @@
 """Generate the demo data set: reads the group `demo` of params.yaml, writes data/raw/demo."""
 
-from cpfd.datasets.demo import generate
-from cpfd.params import load_params
+from cpfd.demo import generate
+from cpfd.params.load import load_params
 from cpfd.paths import RAW
 from cpfd.stages import run
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cpfd.features.dense import scale_dense
 from cpfd.files import read_table, write_table, written_aside
-from cpfd.params import load_params
+from cpfd.params.load import load_params
 from cpfd.paths import DENSE, VALIDATED
 from cpfd.stages import run
 

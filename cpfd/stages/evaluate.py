@@ -8,7 +8,7 @@ from cpfd import metrics
 from cpfd.errors import CpfdError
 from cpfd.evaluation import plots, results
 from cpfd.files import read_json, read_table, remove, write_json, write_table, written_aside
-from cpfd.params import load_params
+from cpfd.params.load import load_params
 from cpfd.paths import CONFIDENCE, CONTENT, MODELS, REPORTS
 from cpfd.stages import run
 

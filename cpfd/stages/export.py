@@ -5,10 +5,10 @@ import io
 from ruamel.yaml import YAML
 
 from cpfd.files import read_json, written_aside
-from cpfd.params import load_params
+from cpfd.params.load import load_params
 from cpfd.paths import CONFIDENCE, MODELS, REPORTS, VALIDATED
-from cpfd.promotion.package import assemble_student, write_package
 from cpfd.stages import run
+from cpfd.student.package import assemble_student, write_package
 
 
 def main() -> None:

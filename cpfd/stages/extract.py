@@ -2,9 +2,9 @@
 
 from cpfd.features.extract import extract_features
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table
-from cpfd.params import load_params
-from cpfd.paths import CONTENT, RAW, VALIDATED
-from cpfd.stages import CODE, LOCK, run
+from cpfd.params.load import load_params
+from cpfd.paths import CODE, CONTENT, RAW, VALIDATED
+from cpfd.stages import run
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     clips = len(manifest) + dataset["quarantined"]
     # The manifest holds every clip's content hash, so this knows when anything has changed since a killed run.
     state = fingerprint(
-        [VALIDATED / "manifest.parquet", LOCK, CODE],
+        [VALIDATED / "manifest.parquet", CODE / "extract.txt"],
         [group.model_dump() for group in (params.video, params.text, params.backbone, params.extract)],
     )
     extract_features(

@@ -10,12 +10,13 @@ from cpfd import metrics
 from cpfd.features.store import FeatureStore
 from cpfd.features.text import join_text
 from cpfd.files import read_json, read_table, write_json
-from cpfd.models.student import Student
-from cpfd.params import load_params
+from cpfd.params.load import load_params
 from cpfd.paths import CONTENT, MODELS, RAW, REPORTS, VALIDATED
-from cpfd.promotion.gates import judge, try_student
-from cpfd.promotion.package import assemble_student
+from cpfd.promotion.gate import judge
 from cpfd.stages import run
+from cpfd.student.package import assemble_student
+from cpfd.student.student import Student
+from cpfd.student.trial import try_student
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from cpfd.evaluation.report import CAPTIONS, EVIDENCE, Facts, render_page
 from cpfd.files import read_json, read_table, written_aside
-from cpfd.params import load_params
+from cpfd.params.load import load_params
 from cpfd.paths import CONFIDENCE, CONTENT, REPORTS, VALIDATED
 from cpfd.stages import run
 

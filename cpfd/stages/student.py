@@ -2,9 +2,9 @@
 
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, read_table, write_table, written_aside
-from cpfd.params import load_params
-from cpfd.paths import CONFIDENCE, CONTENT, MODELS
-from cpfd.stages import CODE, LOCK, run
+from cpfd.params.load import load_params
+from cpfd.paths import CODE, CONFIDENCE, CONTENT, MODELS
+from cpfd.stages import run
 from cpfd.training.methods import method_targets
 from cpfd.training.students import train_student
 
@@ -17,7 +17,7 @@ def main(method: str, seed: str) -> None:
     params = load_params("student")
     store = FeatureStore(CONTENT)
     evidence, teacher = CONFIDENCE / "confidence.parquet", MODELS / "teacher" / "logits.parquet"
-    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", evidence, teacher, CODE, LOCK]
+    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", evidence, teacher, CODE / "student.txt"]
     state = fingerprint(inputs, params.model_dump(), method, seed)
     rows, targets = method_targets(method, store, read_table(evidence), read_table(teacher), params.distill)
     with written_aside(MODELS / "students" / f"{method}-{seed}") as aside:

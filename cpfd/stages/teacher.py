@@ -4,10 +4,10 @@ import numpy as np
 
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, write_table, written_aside
-from cpfd.params import load_params
-from cpfd.paths import CONTENT, DENSE, MODELS
-from cpfd.stages import CODE, LOCK, run
-from cpfd.training.data import ClipDataset, load_dense, logits_table
+from cpfd.params.load import load_params
+from cpfd.paths import CODE, CONTENT, DENSE, MODELS
+from cpfd.stages import run
+from cpfd.training.batches import ClipDataset, load_dense, logits_table
 from cpfd.training.fit import fit, network_config, predict_logits
 
 
@@ -16,7 +16,9 @@ def main() -> None:
     params = load_params("teacher")
     store = FeatureStore(CONTENT)
     dense = load_dense(DENSE, store)
-    state = fingerprint([CONTENT / "meta.json", CONTENT / "index.parquet", DENSE, CODE, LOCK], params.model_dump())
+    state = fingerprint(
+        [CONTENT / "meta.json", CONTENT / "index.parquet", DENSE, CODE / "teacher.txt"], params.model_dump()
+    )
     config = network_config(store, params.model, params.train, dense_values=dense.shape[1])
     with written_aside(MODELS / "teacher") as aside:
         model = fit(

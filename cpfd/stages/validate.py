@@ -1,7 +1,7 @@
 """Stage `validate`: data/raw/<dataset.name> to data/validated, reports/validation.json and reports/validation/."""
 
 from cpfd.datasets.contract import read_dataset
-from cpfd.params import load_params
+from cpfd.params.load import load_params
 from cpfd.paths import RAW, REPORTS, VALIDATED
 from cpfd.stages import run
 from cpfd.validation.dataset import validate_dataset

@@ -10,8 +10,8 @@ from cpfd.datasets.splits import assign_folds
 from cpfd.features.store import FeatureStore
 from cpfd.files import remove, written_aside
 from cpfd.models.forest import forest_logits
-from cpfd.params import Crossfit, Model, Train
-from cpfd.training.data import Array, ClipDataset, logits_table
+from cpfd.params.schema import Crossfit, Model, Train
+from cpfd.training.batches import Array, ClipDataset, logits_table
 from cpfd.training.fit import fit, network_config, predict_logits
 
 

@@ -25,13 +25,12 @@ from transformers.utils import logging as transformers_logging
 
 from cpfd.distill.losses import distillation_loss
 from cpfd.errors import CpfdError
-from cpfd.features.backbones import TextEncoder, VisionEncoder
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_json, remove
 from cpfd.metrics import macro_f1
-from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification
-from cpfd.params import Model, Train
-from cpfd.training.data import Batch, ClipDataset
+from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification, build_model
+from cpfd.params.schema import Model, Train
+from cpfd.training.batches import Batch, ClipDataset
 
 TARGETS = ("labels", "label_weight", "soft_logits", "soft_weight")
 
@@ -155,17 +154,6 @@ def network_config(store: FeatureStore, model: Model, train: Train, dense_values
     if dense_values:
         config.dense_values, config.dense_tokens = dense_values, model.dense_tokens
     return config
-
-
-def build_model(config: XVlmConfig) -> XVlmForVideoClassification:
-    """Build a network with random fusion and, where it has backbones, their pretrained weights."""
-    model = XVlmForVideoClassification(config)
-    if config.backbones:
-        assert config.vision is not None
-        assert config.text is not None
-        model.vision_encoder = VisionEncoder(config.vision, pretrained=True)
-        model.text_encoder = TextEncoder(config.text, pretrained=True)
-    return model
 
 
 @torch.inference_mode()

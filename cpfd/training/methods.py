@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cpfd.features.store import FeatureStore
-from cpfd.params import Distill
-from cpfd.training.data import Array, Targets
+from cpfd.params.schema import Distill
+from cpfd.training.batches import Array, Targets
 
 
 def method_targets(

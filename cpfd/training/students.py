@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from cpfd.features.store import FeatureStore
 from cpfd.models.xvlm import XVlmForVideoClassification
-from cpfd.params import Model, Train
-from cpfd.training.data import ClipDataset, Targets, logits_table
+from cpfd.params.schema import Model, Train
+from cpfd.training.batches import ClipDataset, Targets, logits_table
 from cpfd.training.fit import fit, network_config, predict_logits
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, RawDataset, parse_labels
 from cpfd.datasets.splits import assign_splits
 from cpfd.datasets.video import ClipError, Probe, probe
-from cpfd.params import Split, Validation
+from cpfd.params.schema import Split, Validation
 
 _LARGEST = float(np.finfo(np.float32).max)  # networks compute in float32, where anything larger is infinite
 

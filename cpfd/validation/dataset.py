@@ -10,7 +10,7 @@ import pandas as pd
 from cpfd.datasets.contract import SPLITS, RawDataset, parse_labels
 from cpfd.errors import CpfdError
 from cpfd.files import write_json, write_table, written_aside
-from cpfd.params import Dataset, Split, Validation
+from cpfd.params.schema import Dataset, Split, Validation
 from cpfd.validation.checks import CheckedDataset, check_dataset, classes_of, kinds
 from cpfd.validation.docs import write_docs
 from cpfd.validation.suites import describe, make_suites, validate

@@ -19,7 +19,7 @@ from great_expectations.expectations.expectation import Expectation
 from scipy.stats import ks_2samp
 
 from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, RawDataset, parse_labels
-from cpfd.params import Validation
+from cpfd.params.schema import Validation
 from cpfd.validation.checks import CheckedDataset, classes_of, has_text, kinds
 
 _SHOWN = 5

@@ -1,0 +1,214 @@
+"""Two students of any two revisions against each other, on the test clips of the second, and where they disagree."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+from cpfd import metrics
+from cpfd.comparing.contenders import Contender, Match, compare, describe_clips, match, score, select_clips
+from cpfd.datasets.contract import TEXT_COLUMNS
+from cpfd.datasets.video import probe
+from cpfd.features.decoding import sample_frames
+from cpfd.features.text import join_text
+from cpfd.files import read_json, read_table
+from cpfd.params.schema import Params
+from cpfd.paths import CONTENT, PACKAGE, RAW, VALIDATED
+from cpfd.project.revision import Revision
+from cpfd.student.student import Student
+from cpfd.student.trial import try_student
+
+SHEET_FRAMES = 6
+_FRAME_HEIGHT, _FRAME_WIDTH, _ROW_WIDTH, _GAP = 160, 320, 720, 2  # pixels: most of a frame, most of one row
+
+
+@dataclass(frozen=True)
+class Duel:
+    """How two students did; `report` is what `cpfd compare --json` prints.
+
+    `report` is that of `comparison.compare`, with `revisions`, `dataset`, `task`, `interval`, `latency_ms` (None
+    without a clip), `differ` (`count_differences`) and `disagreements` (`rank_disagreements`). `videos` is the folder
+    that a disagreement's `path` is relative to.
+    """
+
+    report: dict[str, Any]
+    videos: Path
+
+
+def hold_duel(champion: Revision, challenger: Revision, params: Params, disagreements: int, scratch: Path) -> Duel:
+    """Score the exported students of two revisions on the challenger's test clips that the champion has not learnt.
+
+    What DVC's cache has is linked into the folder `scratch`, the rest is fetched into it. `params` are those of the
+    comparison: evaluation, extract.threads, champion.min_slice_clips and gate.trial_clips. Raises CpfdError where a
+    revision records no student, where neither cache nor remote has a file, and where a clip cannot be decoded.
+    """
+    _bring_student(champion, scratch / "champion")
+    _bring_student(challenger, scratch / "challenger")
+    _bring(champion, VALIDATED, ["manifest.parquet"], scratch / "learnt")
+    _bring(challenger, VALIDATED, ["manifest.parquet"], scratch / "validated")
+    _bring(challenger, CONTENT, ["index.parquet", "meta.json"], scratch / "content")
+    index = read_table(scratch / "content" / "index.parquet")
+    clips, seen = select_clips(
+        index,
+        read_table(scratch / "validated" / "manifest.parquet"),
+        read_table(scratch / "learnt" / "manifest.parquet"),
+    )
+    dataset = read_json(scratch / "content" / "meta.json")["name"]
+    _bring(challenger, RAW / dataset, [f"videos/{path}" for path in clips["path"] if path], scratch / "raw")
+
+    videos, threads = scratch / "raw" / "videos", params.extract.threads
+    old, new = Student.load(scratch / "champion"), Student.load(scratch / "challenger")
+    of_old = score(old, clips, videos, threads, champion.name)
+    of_new = score(new, clips, videos, threads, challenger.name)
+    slices = describe_clips(clips, index, videos)
+    report = compare(clips, slices, of_old, of_new, params.evaluation, params.champion.min_slice_clips)
+    report["left_out"]["seen_by_champion"] = seen
+    revisions = {
+        side: {"name": revision.name, "commit": revision.commit}
+        for side, revision in (("champion", champion), ("challenger", challenger))
+    }
+    return Duel(
+        {
+            "revisions": revisions,
+            "dataset": dataset,
+            "task": of_new.task,
+            "interval": params.evaluation.interval,
+            **report,
+            "latency_ms": _measure_latency(old, new, clips[: params.gate.trial_clips], videos, of_new, threads),
+            "differ": count_differences(match(clips, of_old, of_new)),
+            "disagreements": rank_disagreements(clips, of_old, of_new, disagreements),
+        },
+        videos,
+    )
+
+
+def count_differences(pair: Match) -> dict[str, int] | None:
+    """On how many `clips` the predictions differ, and on how many of them each is right; None without a comparison.
+
+    Right is as in `metrics.correct`: in every class.
+    """
+    if not pair.logits:
+        return None
+    chosen = [metrics.predictions(logits, pair.task) for logits in pair.logits.values()]
+    differ = (chosen[0] != chosen[1]).any(axis=1)
+    right = {name: metrics.correct(pair.targets, logits, pair.task) for name, logits in pair.logits.items()}
+    return {"clips": int(differ.sum())} | {f"{name}_right": int((differ & each).sum()) for name, each in right.items()}
+
+
+def rank_disagreements(
+    clips: pd.DataFrame, champion: Contender, challenger: Contender, count: int
+) -> list[dict[str, Any]]:
+    """The `count` clips on which two students disagree most: other predictions first, then by distance and video_id.
+
+    The distance is the largest difference between the probabilities that they give to one and the same event: for
+    `single_label` the total variation distance, half the sum of the absolute differences over all classes; for
+    `multi_label` the largest absolute difference in a class. Clips without any are left out, as are those that cannot
+    be judged (`comparison.match`).
+
+    Returns `video_id`, `path`, `text`, `label`, `differ`, `distance`, and for both students {champion, challenger} the
+    `predicted` classes, whether that is `right`, and the `probabilities` of the classes that it knows, most probable
+    first.
+    """
+    pair = match(clips, champion, challenger)
+    if not pair.logits:
+        return []
+    chances = {name: metrics.probabilities(logits, pair.task) for name, logits in pair.logits.items()}
+    chosen = {name: metrics.predictions(logits, pair.task) for name, logits in pair.logits.items()}
+    right = {name: metrics.correct(pair.targets, logits, pair.task) for name, logits in pair.logits.items()}
+    differ = (chosen["champion"] != chosen["challenger"]).any(axis=1)
+    apart = np.abs(chances["challenger"] - chances["champion"])
+    distance = apart.max(axis=1) if pair.task == "multi_label" else apart.sum(axis=1) / 2
+    judged = clips.assign(text=join_text(clips, TEXT_COLUMNS))[pair.judged].reset_index(drop=True)
+    order = np.lexsort((judged["video_id"].to_numpy(object), -distance, ~differ))
+    known = {"champion": champion.classes, "challenger": challenger.classes}
+
+    def opinion(side: str, row: int) -> dict[str, Any]:
+        pairs = zip(pair.columns, chances[side][row].tolist(), strict=True)
+        ranked = sorted(pairs, key=lambda each: -each[1])
+        return {
+            "predicted": [name for name, is_chosen in zip(pair.columns, chosen[side][row], strict=True) if is_chosen],
+            "right": bool(right[side][row]),
+            "probabilities": {name: chance for name, chance in ranked if name in known[side]},
+        }
+
+    return [
+        {
+            **judged.loc[row, ["video_id", "path", "text", "label"]].to_dict(),
+            "differ": bool(differ[row]),
+            "distance": float(distance[row]),
+            **{side: opinion(side, row) for side in known},
+        }
+        for row in order[:count]
+        if distance[row] > 0
+    ]
+
+
+def contact_sheet(video: Path) -> bytes:
+    """Frames of a clip in its own aspect ratio, at most 160 pixels high, in one row or else in two: a JPEG file.
+
+    Raises ClipError when the clip cannot be decoded.
+    """
+    clip = probe(video)
+    scale = min(_FRAME_HEIGHT / clip.height, _FRAME_WIDTH / clip.width)
+    width, height = (max(1, round(scale * side)) for side in (clip.width, clip.height))
+    # Frames are sampled as squares: large enough that undoing it only ever shrinks.
+    square = sample_frames(video, SHEET_FRAMES, max(width, height))
+    frames = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in square]
+    columns = SHEET_FRAMES if SHEET_FRAMES * width <= _ROW_WIDTH else SHEET_FRAMES // 2
+    sheet = np.full(
+        (SHEET_FRAMES // columns * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 128, np.uint8
+    )
+    for number, frame in enumerate(frames):
+        top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
+        sheet[top : top + height, left : left + width] = frame
+    written, jpeg = cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    assert written
+    return jpeg.tobytes()
+
+
+def _bring_student(revision: Revision, target: Path) -> None:
+    revision.recorded(PACKAGE)  # else it has no student
+    listing = revision.listing(PACKAGE)
+    if listing is None:
+        revision.fetch(PACKAGE, target)
+    else:
+        _bring(revision, PACKAGE, listing, target)
+
+
+def _bring(revision: Revision, folder: Path, names: Iterable[str], target: Path) -> None:
+    """Make files of a folder readable below `target`: links into DVC's cache, else fetched copies.
+
+    A folder of the work tree that DVC does not track is read where it lies.
+    """
+    listing = revision.listing(folder) or {}
+    untracked = revision.commit is None and folder.as_posix() not in revision.hashes
+    for name in sorted(set(names)):
+        file = folder / name if untracked else revision.in_cache(listing.get(name))
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if file is None:
+            revision.fetch(folder / name, target / name)
+        else:
+            (target / name).symlink_to(file.absolute())
+
+
+def _measure_latency(
+    champion: Student, challenger: Student, clips: pd.DataFrame, videos: Path, scored: Contender, threads: int
+) -> dict[str, float] | None:
+    """Median milliseconds per clip of each on this machine, one clip at a time, in turns."""
+    if clips.empty:
+        return None
+    torch.set_num_threads(threads)
+    files = [videos / path if path else None for path in clips["path"]]
+    texts, champion_texts = (
+        join_text(clips, each.network.config.text_columns or []) for each in (challenger, champion)
+    )
+    trial = try_student(
+        challenger, champion, list(zip(files, texts, strict=True)), champion_texts, scored.logits[: len(clips)]
+    )
+    assert trial.champion_milliseconds is not None
+    return {"champion": trial.champion_milliseconds, "challenger": trial.milliseconds, "clips": trial.clips}

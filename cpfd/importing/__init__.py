@@ -1,0 +1,1 @@
+"""Import adapters: what others have becomes a data set of the contract."""

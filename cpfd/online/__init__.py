@@ -1,0 +1,1 @@
+"""Reading an online experiment of two variants, however often one looks."""

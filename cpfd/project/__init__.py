@@ -1,0 +1,1 @@
+"""The project at a revision: its files and stages, whether dvc.lock is in step, and what `dvc repro` would do."""

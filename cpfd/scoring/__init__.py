@@ -1,0 +1,1 @@
+"""Many clips classified by one student, in shards that a killed run resumes at."""

@@ -1,0 +1,41 @@
+"""The package that is shipped: a student with its backbones, its processor and its model card."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from cpfd.features.backbones import load_tokenizer
+from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification, build_model
+from cpfd.student.processing import XVlmProcessor
+from cpfd.student.student import Student
+
+
+def assemble_student(trained: Path) -> Student:
+    """Join a trained student in folder `trained` with its backbones and its processor."""
+    network = XVlmForVideoClassification.from_pretrained(trained)
+    if not network.config.backbones:
+        config = XVlmConfig(**{**network.config.to_dict(), "backbones": True})
+        whole = build_model(config)
+        missing, unexpected = whole.load_state_dict(network.state_dict(), strict=False)
+        strangers = [name for name in missing if not name.startswith(("vision_encoder.", "text_encoder."))] + unexpected
+        assert not strangers, strangers
+        network = whole
+    config = network.config
+    assert config.text is not None
+    tokenizer = load_tokenizer(config.text["name"], config.text["revision"])
+    return Student(network, XVlmProcessor(tokenizer, config.frames, config.size, config.max_tokens))
+
+
+def write_package(student: Student, folder: Path, card: Mapping[str, Any]) -> None:
+    """Write network, processor and model card (from the facts in `card`) to a new `folder`."""
+    student.network.save_pretrained(folder)
+    student.processor.save_pretrained(folder)
+    template = files("cpfd.student").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    text = environment.from_string(template).render(config=student.network.config, **card)
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,210 @@
+"""The report page and the result table say what the numbers say, on one self-contained page."""
+
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from ruamel.yaml import YAML
+
+from cpfd.evaluation.report import plain, result_table, share, signed, verdict
+from cpfd.files import read_json, write_json, write_table
+from cpfd.stages import evaluate, report
+from tests.support.trained import write_gated_project
+
+SECTIONS = ["results", "comparisons", "plots", "gate", "validation", "classes", "distillability", "parameters", "data"]
+
+
+class Page(HTMLParser):
+    """Collects sections, references and text, and fails on tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.sections: list[str] = []
+        self.references: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "section":
+            self.sections.append(str(values["id"]))
+        self.references += [str(values[name]) for name in ("src", "href") if name in values]
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "style":
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_gated_project(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        evaluate.main()
+    return folder
+
+
+@pytest.fixture
+def project(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that waits for its report; each test has its own."""
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def reported() -> Page:
+    report.main()
+    return Page(Path("reports/index.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_complete_and_needs_no_network(project: Path) -> None:
+    page = reported()
+
+    assert page.sections == SECTIONS
+    kinds = {re.split("[:;]", reference)[0] for reference in page.references}
+    assert kinds == {"data", "validation/index.html"}
+    assert not re.search(r"https?://|<script|url\(|@import", Path("reports/index.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_tells_the_numbers_of_the_run(project: Path) -> None:
+    page = reported()
+
+    metrics = read_json(Path("reports/metrics.json"))
+    assert "The posterior student passes all 7 rules of the gate" in page.text
+    for model in metrics["test"].values():
+        assert f"{model['macro_f1']['mean']:.3f}" in page.text
+    assert "e.g. clip-0311: no video stream" in page.text
+    assert "frame 7 cannot be decoded" in page.text
+    assert "30 of 31 expectations are met" in page.text
+    assert "drift of watch_25 at most 0.25" in page.text
+    assert "0123456789abcdef" in page.text
+    assert "max_missing_dense_share" in page.text
+    assert "28% of labels are noise" in page.text
+
+
+def test_a_rejection_is_told_first_with_its_rules(project: Path) -> None:
+    write_gated_project(project, failed=frozenset({"calibration_error", "latency_ms"}))
+
+    page = reported()
+
+    told = page.text.index("is rejected by 2 of the gate's 7 rules (calibration error, latency ms)")
+    assert told < page.text.index("Results")
+
+
+def test_a_multi_label_report_has_every_section_and_no_confusion_matrix(project: Path) -> None:
+    write_gated_project(project, task="multi_label")
+    evaluate.main()
+
+    page = reported()
+
+    assert page.sections == SECTIONS
+    assert sum(reference.startswith("data:") for reference in page.references) == 4
+
+
+def test_reasons_with_markup_and_odd_classes_are_shown_as_text(project: Path) -> None:
+    quarantine = [("manifest", "a", "unknown label: <b>x</b>")]
+    write_table(
+        Path("data/validated/quarantine.parquet"), pd.DataFrame(quarantine, columns=["table", "video_id", "reason"])
+    )
+    path = Path("reports/plots/per_class.csv")
+    write_table(path, pd.read_csv(path).assign(**{"class": ["null", "1", "a&b", "nan", "5", "6", "7", "8"]}))
+
+    report.main()
+
+    html = Path("reports/index.html").read_text(encoding="utf-8")
+    assert "unknown label: &lt;b&gt;x&lt;/b&gt;" in html
+    assert "a&amp;b" in html
+    assert "<td>null</td>" in html
+
+
+def test_one_seed_of_the_student_alone_and_nothing_quarantined_is_a_report_too(project: Path) -> None:
+    write_gated_project(project)
+    params = YAML().load(Path("params.yaml"))
+    params["students"] = {"methods": ["none"], "seeds": [1]}
+    params["distill"]["method"] = "none"
+    YAML().dump(params, Path("params.yaml"))
+    write_json(
+        Path("data/confidence/summary.json"), read_json(Path("data/confidence/summary.json")) | {"method": "none"}
+    )
+    write_json(Path("reports/gate.json"), read_json(Path("reports/gate.json")) | {"method": "none", "seed": 1})
+    for folder in (Path("data/validated"), Path("data/features/content")):
+        write_table(folder / "quarantine.parquet", pd.DataFrame(columns=["table", "video_id", "reason"], dtype=object))
+    evaluate.main()
+
+    page = reported()
+
+    assert page.sections == SECTIONS
+    assert "Nothing was quarantined." in page.text
+    assert "Against PFD" not in page.text
+    assert [path.name for path in Path("models/students").iterdir()] == ["none-1"]
+
+
+def test_the_same_inputs_give_the_same_page(project: Path) -> None:
+    report.main()
+    page = Path("reports/index.html").read_bytes()
+
+    report.main()
+
+    assert Path("reports/index.html").read_bytes() == page
+
+
+def test_a_student_without_teacher_is_not_compared_with_itself(project: Path) -> None:
+    metrics, gate = read_json(Path("reports/metrics.json")), read_json(Path("reports/gate.json")) | {"method": "none"}
+
+    sentence = verdict(metrics, gate)
+
+    assert sentence.startswith("The student alone passes all 7 rules of the gate: macro-F1 0.")
+    assert "against" not in sentence
+
+
+def test_an_unclosable_gap_is_explained(project: Path) -> None:
+    path = Path("reports/metrics.json")
+    metrics = read_json(path)
+    why = "the teacher is not better than the student alone"
+    metrics["gap_closed"] = {
+        method: {"mean": None, "low": None, "high": None, "reason": why} for method in metrics["gap_closed"]
+    }
+    write_json(path, metrics)
+
+    report.main()
+
+    assert Path("reports/index.html").read_text(encoding="utf-8").count(why) == 1
+    assert "gap" not in verdict(metrics, read_json(Path("reports/gate.json")))
+
+
+def test_the_terminal_shows_every_model_within_80_columns(project: Path) -> None:
+    console = Console(width=80, file=io.StringIO())
+
+    console.print(result_table(read_json(Path("reports/metrics.json"))))
+
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert "[+" in text
+    for name in ("Teacher", "Student alone", "PFD", "CPFD", "Posterior"):
+        assert len([line for line in text.splitlines() if f" {name} " in line]) == 1
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    assert signed(-0.0123) == "\N{MINUS SIGN}0.012"
+    assert share(0.004) == "0.4\N{NO-BREAK SPACE}%"
+    assert share(-0.25) == "\N{MINUS SIGN}25\N{NO-BREAK SPACE}%"
+    assert [plain(value) for value in (True, None, 0.001, 87.3125, ["a", 1])] == [
+        "yes",
+        "null",
+        "0.001",
+        "87.31",
+        "a, 1",
+    ]

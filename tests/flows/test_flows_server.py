@@ -1,0 +1,110 @@
+"""The flows as a team meets them: `make up`, `prefect deployment run`, an approval, `make down`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import ROOT, Project, wait_for
+from tests.support.site import Site, serve
+from tests.support.team import found_team
+
+
+@pytest.fixture(scope="module")
+def site(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A clone of the tiny project, its server and its worker."""
+    folder = tmp_path_factory.mktemp("site")
+    team = found_team(project, folder)
+    with serve(team.clone(folder / "clone"), team) as served:
+        yield served
+
+
+def test_a_night_without_news_runs_nothing(site: Site) -> None:
+    run = site.start("train/on-demand")
+
+    assert site.settled(run)["message"] == f"0 stages ran, {len(site.stages(run))} cached"
+    assert set(site.stages(run).values()) == {"Cached"}
+    assert {"demo", "extract", "student@pfd-0", "gate", "export"} <= set(site.stages(run))
+    assert {"results", "gate", "validation-demo"} <= set(site.artifacts(run))
+
+
+def test_a_student_goes_to_production_once_somebody_says_so(site: Site) -> None:
+    """One says no; the next question is first left without an answer, then answered in a wrong way and a right one."""
+    change = {"gate.trial_clips": 2, "flows.approval_hours": 0.005}
+    first = site.start("train/on-demand", f"overrides={json.dumps(change)}", "promote=ask")
+    assert site.settled(first)["name"] == "Suspended"
+    ran = {stage for stage, state in site.stages(first).items() if state == "Completed"}
+    assert "gate" in ran
+    assert not ran & {"demo", "extract", "teacher", "confidence", "student@none-0", "evaluate"}
+    assert site.run(first)["name"] == "demo · gate.trial_clips=2, flows.approval_hours=0.005"
+    wait_for(lambda: not site.processes(), 30)
+    site.resume(first, {"approve": False, "who": "Ben", "reason": "too slow"})
+    ended = site.ended(first)
+    assert (ended["name"], ended["message"]) == ("Rejected", "Ben rejects it: too slow")
+    assert site.team.tags() == []
+
+    second = site.start("train/on-demand", f"overrides={json.dumps(change)}", "promote=ask")
+    assert site.settled(second)["name"] == "Suspended"
+    assert set(site.stages(second).values()) <= {"Cached", "Completed"}
+    unanswered = site.ended(second)
+    assert unanswered["type"] == "FAILED"
+    assert "never resumed" in unanswered["message"]
+    assert site.team.tags() == []
+    before = len(site.stages(second))
+    site.retry(second)
+    wait_for(lambda: site.state(second)["name"] == "Suspended", 120)
+    refusal = site.resume(second, {"approve": True, "who": "Ben"})
+    assert refusal["status"] == "REJECT"
+    assert "'reason' is a required property" in refusal["details"]["reason"]
+    site.resume(second, {"approve": True, "who": "Ben", "reason": "better on short clips"})
+    ended = site.ended(second)
+
+    assert ended["type"] == "COMPLETED", ended["message"]
+    assert ended["message"].endswith("; v1.0.0 is in production")
+    assert len(site.stages(second)) == before + 1, "promote, and no stage again"
+    assert site.team.tags() == ["student#production#1", "student@v1.0.0"]
+    site.project.run("git", "fetch", "--quiet", "--tags")
+    message = site.project.run("git", "tag", "-n20", "--list", "student@v1.0.0").stdout
+    assert "Reason: better on short clips (approved by Ben), flow run demo · gate.trial_clips=2" in message
+    assert "trial_clips: 2" in site.project.run("git", "show", "student@v1.0.0:params.yaml").stdout
+
+    third = site.start("train/on-demand", f"overrides={json.dumps(change)}", "promote=ask")
+    assert site.ended(third)["message"].endswith("v1.0.0, which is in production, has the same student")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (['overrides={"distill.alpha": 7}'], "distill.alpha: 7: "),
+        (["promote=ask", "isolated=false"], "promote needs `isolated`"),
+        (["promote=auto", 'targets=["student"]'], "promote needs the whole pipeline"),
+    ],
+)
+def test_a_parameter_that_cannot_work_is_explained_at_once(site: Site, parameters: list[str], message: str) -> None:
+    run = site.start("train/on-demand", *parameters)
+
+    ended = site.ended(run)
+    assert ended["type"] == "FAILED"
+    assert message in ended["message"]
+    assert site.stages(run) == {}
+
+
+def test_a_server_that_others_reach_needs_a_password(site: Site) -> None:
+    refused = site.project.run("python", "-m", "flows.services", "up", "--host", "0.0.0.0", check=False)
+
+    assert refused.returncode == 1
+    assert "PREFECT_SERVER_API_AUTH_STRING" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_what_is_no_project_is_not_served(tmp_path: Path) -> None:
+    nowhere = Project(tmp_path)
+
+    refused = nowhere.run("env", f"PYTHONPATH={ROOT}", "python", "-m", "flows.services", "up", check=False)
+
+    assert refused.returncode == 1
+    assert (
+        refused.stderr == f"error: prefect.yaml: no such file in {tmp_path}; run this in the root of a CPFD project\n"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,276 @@
+"""Promotion as a team lives it: a git remote, a DVC remote, and two people with a clone each."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.clips import write_clip
+from tests.support.project import IDENTITY, Project
+from tests.support.team import Team, found_team
+
+
+@pytest.fixture(scope="module")
+def trained(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """A team whose main branch holds a trained student that passes the gate; nothing is promoted yet."""
+    return found_team(project, tmp_path_factory.mktemp("team"))
+
+
+@pytest.fixture
+def team(trained: Team, tmp_path: Path) -> Team:
+    return trained.fork(tmp_path)
+
+
+def refused(project: Project, *command: str) -> str:
+    """What `cpfd` says when it refuses: one message, exit code 1, no tag here or there."""
+    before = project.run("git", "tag").stdout
+    done = project.run("cpfd", *command, check=False)
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert project.run("git", "tag").stdout == before
+    return done.stderr
+
+
+def commit(project: Project, message: str) -> None:
+    project.run("git", "commit", "--quiet", "--all", "-m", message)
+
+
+def test_a_student_is_promoted_challenged_replaced_and_brought_back(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    told = ann.run("cpfd", "promote", "--reason", "the first").stdout
+    assert "v1.0.0 is now in production" in told
+    assert team.tags() == ["student#production#1", "student@v1.0.0"]
+    message = ann.run("git", "tag", "--list", "--format=%(contents)", "student@v1.0.0").stdout
+    assert "macro_f1" in message
+    assert "the first" in message
+
+    # A pull request: another method ships, held against what is in production.
+    method = json.loads((ann.folder / "reports/gate.json").read_text())["method"]
+    ann.run("git", "checkout", "--quiet", "-b", "candidate")
+    ann.set(distill={"method": "pfd" if method != "pfd" else "cpfd"}, champion={"version": "v1.0.0"})
+    foretold = json.loads(ann.run("cpfd", "review", "--format", "json").stdout)
+    assert {change["key"] for change in foretold["parameters"]} == {"distill.method", "champion.version"}
+    ran = ann.repro()
+    assert {"confidence", "evaluate", "champion", "gate", "export", "report"} <= set(ran)
+    assert not [stage for stage in ran if stage.startswith("student@")]
+    duel = json.loads((ann.folder / "reports/champion.json").read_text())
+    assert duel["version"] == "v1.0.0"
+    assert duel["clips"] > 0
+    gate = json.loads((ann.folder / "reports/gate.json").read_text())
+    assert gate["champion"] == "v1.0.0"
+    assert {"champion_not_worse", "champion_slice_f1_drop", "champion_size_ratio"} <= {r["name"] for r in gate["rules"]}
+    assert ann.repro() == []
+    ann.run("git", "add", ".")
+    commit(ann, "ship another method")
+    ann.run("dvc", "push", "--quiet")
+
+    assert "v1.1.0 is now in production instead of v1.0.0" in ann.run("cpfd", "promote").stdout
+    newest, oldest = json.loads(ann.run("cpfd", "models", "--json").stdout)
+    assert (newest["version"], newest["stages"], newest["champion"]) == ("v1.1.0", ["production"], "v1.0.0")
+    assert (oldest["version"], oldest["stages"], oldest["reason"]) == ("v1.0.0", [], "the first")
+    assert newest["who"] == "Ann <ann@localhost>"
+
+    told = ann.run("cpfd", "rollback", "--reason", "complaints").stdout
+    assert "v1.0.0 is now in production instead of v1.1.0" in told
+    assert "the first in production" in refused(ann, "rollback")
+    again = ann.run("cpfd", "rollback", "--version", "v1.1.0").stdout
+    assert "v1.1.0 is now in production instead of v1.0.0" in again
+    ann.run("cpfd", "rollback")
+
+    # Elsewhere there is nothing but git and the DVC remote.
+    subprocess.run(["git", "clone", "--quiet", team.origin, tmp_path / "server"], check=True)
+    server = Project(tmp_path / "server")
+    server.run("dvc", "artifacts", "get", str(team.origin), "student", "--stage", "production", "-o", "production")
+    assert files(tmp_path / "server/production") == files(git_model(ann, "student@v1.0.0", tmp_path / "old"))
+    clip = write_clip(tmp_path / "clip.mp4")
+    answer = json.loads(server.run("cpfd", "predict", str(clip), "--model", "production", "--json").stdout)
+    assert sum(answer[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def git_model(project: Project, rev: str, target: Path) -> Path:
+    project.run("dvc", "get", ".", "models/student", "--rev", rev, "-o", str(target))
+    return target
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_a_promotion_would_do_is_told_without_doing_it(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+
+    said = ann.run("cpfd", "promote", "--dry-run").stdout
+
+    assert said == "v1.0.0 would be in production; nothing is changed.\n"
+    assert team.tags() == ann.run("git", "tag").stdout.split() == []
+    ann.run("dvc", "remote", "remove", "store")
+    commit(ann, "no remote")
+    assert "no default DVC remote" in refused(ann, "promote", "--dry-run")
+
+
+def test_staging_comes_before_production(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    assert "v1.0.0 is now in staging" in ann.run("cpfd", "promote", "--to", "staging").stdout
+    assert "v1.0.0 is now in production" in ann.run("cpfd", "promote").stdout
+    assert json.loads(ann.run("cpfd", "models", "--json").stdout)[0]["stages"] == ["production", "staging"]
+    assert "is in production already, by Ann" in refused(ann, "promote")
+
+
+def test_a_student_that_fails_the_gate_is_refused(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    ann.set(gate={"min_macro_f1": 1.0})
+    ann.repro()
+    commit(ann, "ask for the impossible")
+    assert "macro-F1 on the test split" in refused(ann, "promote")
+
+
+def test_a_verdict_written_by_hand_is_refused(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    report = ann.folder / "reports/gate.json"
+    report.write_text(json.dumps({**json.loads(report.read_text()), "seed": 99}))
+    commit(ann, "improve the verdict")
+    assert "reports/gate.json was changed after stage gate wrote it" in refused(ann, "promote")
+
+
+def test_a_parameter_changed_without_a_run_is_refused(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    ann.set(distill={"alpha": 0.9})
+    commit(ann, "forget to run")
+    assert "distill.alpha" in refused(ann, "promote")
+
+
+def test_a_dirty_work_tree_is_refused(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    ann.set(distill={"alpha": 0.9})
+    assert "the work tree is dirty: params.yaml" in refused(ann, "promote")
+
+
+def test_a_model_that_nobody_else_can_get_is_refused(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    ann.run("dvc", "remote", "modify", "store", "url", str(tmp_path / "empty"))
+    commit(ann, "another remote")
+    assert "is not in the DVC remote" in refused(ann, "promote")
+    ann.run("dvc", "remote", "remove", "store")
+    commit(ann, "no remote")
+    assert "no default DVC remote is set" in refused(ann, "promote")
+
+
+@contextmanager
+def tampered(file: Path) -> Iterator[None]:
+    """Change one byte of a file without touching other hard links to it; put it back in the end."""
+    whole = file.read_bytes()
+    aside = file.parent.parent / f"{file.name}.aside"
+    file.rename(aside)
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        yield
+    finally:
+        file.unlink()
+        aside.rename(file)
+
+
+def test_a_tampered_model_is_refused(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    weights = ann.folder / "models/student/model.safetensors"
+    with tampered(weights):
+        assert "models/student/model.safetensors in the work tree is not what dvc.lock records" in refused(
+            ann, "promote"
+        )
+    same = [file for file in (team.store / "files").rglob("*") if file.is_file() and file.samefile(file)]
+    stored = next(file for file in same if file.read_bytes() == weights.read_bytes())
+    with tampered(stored):
+        told = refused(ann, "promote")
+        assert (
+            "models/student/model.safetensors of HEAD, as it is in the DVC remote, is not what dvc.lock records" in told
+        )
+    assert team.tags() == []
+    ann.run("cpfd", "promote")
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_gets_a_sentence(team: Team, tmp_path: Path) -> None:
+    ann, bob = team.clone(tmp_path / "ann"), team.clone(tmp_path / "bob", who="Bob")
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    # Bob's git stops right before it pushes: after he has looked at the registry, and before he has changed it.
+    hook = bob.folder / ".git/hooks/pre-push"
+    hook.write_text(
+        f"#!/bin/sh\ntouch {ready}\nfor i in $(seq 600); do [ -e {go} ] && exit 0; sleep 0.1; done; exit 1\n"
+    )
+    hook.chmod(0o755)
+    slower = subprocess.Popen(
+        ["cpfd", "promote"],
+        cwd=bob.folder,
+        env=bob.environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not ready.exists():
+            assert slower.poll() is None, slower.communicate()
+        assert "v1.0.0 is now in production" in ann.run("cpfd", "promote").stdout
+    finally:
+        go.touch()
+        _, told = slower.communicate(timeout=60)
+    assert slower.returncode == 1
+    assert "somebody else was quicker" in told
+    assert bob.run("git", "tag").stdout == ""
+    assert "is in production already, by Ann" in bob.run("cpfd", "promote", check=False).stderr
+
+
+def test_two_in_one_clone_take_turns(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    both = [
+        subprocess.Popen(
+            ["cpfd", "promote"], cwd=ann.folder, env=ann.environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    ends = [each.communicate(timeout=120) for each in both]
+    assert sorted(each.returncode for each in both) == [0, 1], ends
+    assert team.tags() == ["student#production#1", "student@v1.0.0"]
+
+
+def test_a_promotion_cut_off_before_its_push_is_not_taken_for_one(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    ann.run("git", "tag", "-a", "student@v1.0.0", "-m", "cut off")
+    assert "student@v1.0.0 is in this clone alone" in refused(ann, "promote")
+    ann.run("git", "tag", "-d", "student@v1.0.0")
+    ann.run("cpfd", "promote")
+
+
+def test_a_gate_held_against_another_champion_is_refused(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    ann.run("cpfd", "promote")
+    ann.run("git", "commit", "--quiet", "--allow-empty", "-m", "the same again")
+    assert "set champion.version to v1.0.0 in params.yaml" in refused(ann, "promote")
+
+
+def test_an_unknown_champion_is_explained(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    ann.set(champion={"version": "v7.0.0"})
+    told = ann.run("dvc", "repro", "champion", check=False).stderr
+    assert "no student v7.0.0 is registered in this clone: `git fetch --tags`" in told
+
+
+def test_nothing_registered_is_said(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    assert "No version is registered yet" in ann.run("cpfd", "models").stdout
+    assert json.loads(ann.run("cpfd", "models", "--json").stdout) == []
+    assert "no version has been in production" in refused(ann, "rollback")
+    shutil.rmtree(ann.folder / ".git")
+    assert "not a git repository" in ann.run("cpfd", "promote", check=False).stderr
+
+
+def test_a_promotion_without_a_name_is_refused(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    nobody = {**ann.environment(), "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+    for key in IDENTITY:
+        del nobody[key]
+    ann.run("git", "config", "--unset", "user.name")
+    done = subprocess.run(["cpfd", "promote"], cwd=ann.folder, env=nobody, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "Git user name and email must be configured" in done.stderr

@@ -1,0 +1,1 @@
+"""What tests share: files, projects, servers, written on the spot."""
