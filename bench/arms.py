@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import simple
+from bench import simple_models
 from bench.replicates import project, seed_folder
 from bench.tasks import Method, Task
 from cpfd.distill.assessment import Assessment, assess
@@ -81,8 +81,8 @@ def _simple_arms(store: FeatureStore, inputs: list[Path]) -> None:
     manifest, dense = (read_table(VALIDATED / f"{name}.parquet") for name in ("manifest", "dense"))
     judged = np.concatenate([store.rows(split, labelled=True) for split in ("validation", "test")])
     train = store.rows("train", labelled=True)
-    for name, build in simple.models(store, manifest, dense).items():
-        inside = [*inputs, Path(simple.__file__)]
+    for name, build in simple_models.models(store, manifest, dense).items():
+        inside = [*inputs, Path(simple_models.__file__)]
         _kept(
             name,
             fingerprint(inside, name),

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 
-from bench import table
+from bench import outcomes
 from bench.replicates import WORK
 from bench.tasks import Method, Task, load_methods, load_tasks
 from cpfd.errors import CpfdError
@@ -37,16 +37,16 @@ def main() -> None:
         started = time.monotonic()
         _train(tasks, seeds, methods, options.processes)
         print(f"trained what was missing in {(time.monotonic() - started) / 60:.1f} min", file=sys.stderr)
-        found = [table.task_table(task, seeds, methods) for task in tasks]
-        overall = table.overall(found)
+        found = [outcomes.task_table(task, seeds, methods) for task in tasks]
+        overall = outcomes.overall(found)
     except CpfdError as error:
         sys.exit(f"error: {error}")
     if options.json:
         print(json.dumps({"tasks": [each.as_json() for each in found], "overall": overall}, indent=2))
     else:
-        print(table.markdown(found, overall))
+        print(outcomes.markdown(found, overall))
     if options.write:
-        table.write_page(found, overall)
+        outcomes.write_page(found, overall)
 
 
 def _options() -> argparse.Namespace:

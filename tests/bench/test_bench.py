@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import arms, compare, replicates, rule, run, table, tasks
+from bench import arms, intervals, outcomes, replicates, run, tasks, thresholds
 from bench.labels import flip, hide
 from bench.tasks import Method, Task
 from cpfd.errors import CpfdError
@@ -54,7 +54,7 @@ def test_labels_are_hidden_class_by_class_in_training_alone() -> None:
     assert given[TRAIN].value_counts().to_dict() == {"": 161, "cat": 13, "dog": 13, "eel": 13}
 
 
-def results(gain: float, clips: int = 400) -> list[compare.SeedResult]:
+def results(gain: float, clips: int = 400) -> list[intervals.SeedResult]:
     """Three seeds in which the better model has `gain` more margin than the worse."""
     found = []
     for seed in range(3):
@@ -63,32 +63,32 @@ def results(gain: float, clips: int = 400) -> list[compare.SeedResult]:
         noise = rng.normal(size=targets.shape)
         names = np.array([f"creator {number:03}" for number in rng.integers(0, 150, clips)])
         logits = {"none": targets + noise, "better": (1 + gain) * targets + noise}
-        found.append(compare.SeedResult(targets, names, clips, logits))
+        found.append(intervals.SeedResult(targets, names, clips, logits))
     return found
 
 
 def test_the_interval_of_a_real_gain_excludes_zero_and_that_of_none_holds_it() -> None:
     for gain, shown in [(0.5, True), (0.0, False)]:
-        drawn = compare.resampled(results(gain), "single_label", 500, seed=0)
-        low, high = compare.interval(drawn["better"] - drawn["none"])
+        drawn = intervals.resampled(results(gain), "single_label", 500, seed=0)
+        low, high = intervals.interval(drawn["better"] - drawn["none"])
         assert (low > 0) == shown
         assert high >= 0
 
 
 def test_resamples_centre_on_what_was_observed() -> None:
-    drawn = compare.resampled(results(0.5), "single_label", 2000, seed=0)
-    observed = compare.observed(results(0.5), "single_label")
+    drawn = intervals.resampled(results(0.5), "single_label", 2000, seed=0)
+    observed = intervals.observed(results(0.5), "single_label")
     for model, scores in observed.items():
         assert drawn[model].mean() == pytest.approx(scores.mean(), abs=0.01)
 
 
 def test_overlapping_splits_widen_the_interval_over_seeds() -> None:
     differences = np.array([0.01, 0.02, 0.03, 0.015, 0.02])
-    naive, corrected = (compare.seed_interval(differences, tested, 300) for tested in (0, 100))
+    naive, corrected = (intervals.seed_interval(differences, tested, 300) for tested in (0, 100))
     assert naive is not None
     assert corrected is not None
     assert corrected[0] < naive[0] < differences.mean() < naive[1] < corrected[1]
-    assert compare.seed_interval(differences[:1], 100, 300) is None
+    assert intervals.seed_interval(differences[:1], 100, 300) is None
 
 
 def test_every_task_and_method_of_the_repository_is_valid() -> None:
@@ -127,7 +127,7 @@ def test_thresholds_for_a_task_are_set_on_the_others() -> None:
         "slightly": {"none": none, "posterior": worse},
         "clean": {"none": none, "posterior": worse},
     }
-    found = rule.leave_one_out(told, scores, (0.1, 0.03))
+    found = thresholds.leave_one_out(told, scores, (0.1, 0.03))
     assert found["noisy"]["min_eta"] == 0.15  # the nearest that keeps off the posterior where it was worse
     assert found["noisy"]["gain"] == pytest.approx(0.2)
     assert found["slightly"] == {"min_eta": 0.1, "min_gain": 0.03, "gain": pytest.approx(-0.2)}
@@ -213,8 +213,8 @@ def test_a_second_run_trains_nothing_and_a_new_method_trains_itself_alone(
     arms.train_arms(words, 5, [METHODS[0], harder])
     assert trained == ["harder-0"]
 
-    found = table.task_table(words, [5], METHODS)
+    found = outcomes.task_table(words, [5], METHODS)
     assert {"teacher", "none", "self", "posterior", "auto", "majority", "tfidf", "boosting"} <= set(found.rows)
-    page = table.markdown([found], table.overall([found]))
+    page = outcomes.markdown([found], outcomes.overall([found]))
     assert "| Student |" in page
     assert "auto chooses" in page

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import compare, rule
+from bench import intervals, thresholds
 from bench.arms import ARMS, chosen
 from bench.replicates import clusters, seed_folder, stage_seconds
 from bench.tasks import ROOT, Method, Task
@@ -58,8 +58,8 @@ def task_table(task: Task, seeds: list[int], methods: list[Method]) -> TaskTable
     """Read what was trained on a task, and compare it."""
     results = [_read_seed(task, seed, methods) for seed in seeds]
     kind = task.checked(seeds[0]).dataset.task
-    scores = compare.observed(results, kind)
-    drawn = compare.resampled(results, kind, SAMPLES, seed=0)
+    scores = intervals.observed(results, kind)
+    drawn = intervals.resampled(results, kind, SAMPLES, seed=0)
     titles = {"teacher": "Teacher", **SIMPLE, **{method.name: method.title for method in methods}}
     titles |= {"plain": "Student, clips weighed alike", "cpfd-default": "CPFD, params.yaml as it is"}
     titles["auto"] = "**auto** (what ships)"
@@ -67,7 +67,7 @@ def task_table(task: Task, seeds: list[int], methods: list[Method]) -> TaskTable
     trained = float(np.mean([result.train_clips for result in results]))
     table = TaskTable(task, seeds, {}, drawn, {"tested": tested, "trained": trained}, [r.summary for r in results])
     for model in [name for name in titles if name in scores]:
-        low, high = compare.interval(drawn[model])
+        low, high = intervals.interval(drawn[model])
         table.rows[model] = {
             "title": titles[model],
             "macro_f1": float(scores[model].mean()),
@@ -80,8 +80,8 @@ def task_table(task: Task, seeds: list[int], methods: list[Method]) -> TaskTable
     for model, row in table.rows.items():
         for against in filter(None, (BASELINE, table.best_pfd)):
             if model != against:
-                low, high = compare.interval(drawn[model] - drawn[against])
-                corrected = compare.seed_interval(scores[model] - scores[against], tested, trained)
+                low, high = intervals.interval(drawn[model] - drawn[against])
+                corrected = intervals.seed_interval(scores[model] - scores[against], tested, trained)
                 row[f"against_{'pfd' if against in PFD else against}"] = {
                     "mean": row["macro_f1"] - table.rows[against]["macro_f1"],
                     "low": low,
@@ -113,7 +113,7 @@ def overall(tables: list[TaskTable]) -> dict[str, Any]:
             pairs = list(zip(weights, tables, names, strict=True))
             mean = sum(w * (t.rows[model]["macro_f1"] / t.rows[n]["macro_f1"] - 1) for w, t, n in pairs)
             drawn = sum(w * (t.drawn[model] / t.drawn[n] - 1) for w, t, n in pairs)
-            low, high = compare.interval(drawn)
+            low, high = intervals.interval(drawn)
             row[f"against_{against}"] = {"mean": float(mean), "low": low, "high": high}
         closed = [table.rows[model]["gap_closed"] for table in tables]
         row["gap_closed"] = float(weights @ closed) if None not in closed else None
@@ -181,9 +181,10 @@ def rule_elsewhere(tables: list[TaskTable]) -> list[str]:
     distill = tables[0].task.checked(0).distill
     evidence = {table.task.title: table.summaries for table in tables}
     scores = {
-        table.task.title: {name: np.array(table.rows[name]["by_seed"]) for name in rule.SHIPPED} for table in tables
+        table.task.title: {name: np.array(table.rows[name]["by_seed"]) for name in thresholds.SHIPPED}
+        for table in tables
     }
-    found = rule.leave_one_out(evidence, scores, (distill.min_eta, distill.min_gain))
+    found = thresholds.leave_one_out(evidence, scores, (distill.min_eta, distill.min_gain))
     lines = ["### auto, with thresholds set on the other tasks", ""]
     lines += ["| task | min_eta | min_gain | auto against the student |", "|---|---:|---:|---:|"]
     lines += [f"| {task} | {at['min_eta']} | {at['min_gain']} | {at['gain']:+.1%} |" for task, at in found.items()]
@@ -231,13 +232,13 @@ def plot(tables: list[TaskTable], path: Path) -> None:
     plt.close(figure)
 
 
-def _read_seed(task: Task, seed: int, methods: list[Method]) -> compare.SeedResult:
+def _read_seed(task: Task, seed: int, methods: list[Method]) -> intervals.SeedResult:
     folder = seed_folder(task, seed)
     store = FeatureStore(folder / CONTENT)
     rows = store.rows("test", labelled=True)
     ids = store.index["video_id"].iloc[rows]
     train = len(store.rows("train", labelled=True))
-    result = compare.SeedResult(store.targets[rows], clusters(task, ids), train)
+    result = intervals.SeedResult(store.targets[rows], clusters(task, ids), train)
     result.summary = read_json(folder / ARMS / "summary.json")
 
     def add(model: str, path: Path, seconds: float, setting: str) -> None:
