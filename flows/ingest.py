@@ -20,7 +20,7 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpfd import cli
+from cpfd.cli import importing as cli
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, remove
 from cpfd.paths import RAW

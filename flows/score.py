@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from cpfd import cli
+from cpfd.cli import student as cli
 from cpfd.errors import CpfdError
 from flows.retries import RETRIES, worth_a_retry
 

@@ -1,0 +1,50 @@
+"""The command line: `cpfd --help`. Every import that is not needed to show help happens inside a command."""
+
+import sys
+
+import typer
+
+from cpfd.cli import importing, online, parameters, promotion, results, review, student
+
+app = typer.Typer(
+    name="cpfd",
+    help="Distil privileged features into a short-video classifier that needs clips and text alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    parameters.params,
+    student.predict,
+    student.score,
+    results.results,
+    review.review,
+    online.online,
+    promotion.promote,
+    promotion.rollback,
+    promotion.models,
+    promotion.compare,
+    review.check,
+):
+    app.command()(command)
+app.add_typer(importing.app, name="import")
+
+
+@app.callback()
+def check_project(context: typer.Context) -> None:
+    """Refuse to run any command in a project whose params.yaml is wrong, but for the one that reports on it."""
+    from cpfd.params.load import load_params
+    from cpfd.paths import PARAMS_FILE
+
+    if PARAMS_FILE.exists() and context.invoked_subcommand != "review":
+        load_params()
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is a message on standard error and exit code 1."""
+    from cpfd.errors import CpfdError
+
+    try:
+        app()
+    except CpfdError as error:
+        sys.exit(f"error: {error}")

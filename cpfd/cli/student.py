@@ -1,0 +1,142 @@
+"""Commands that classify clips with a student: `predict` a few, `score` many."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Source = Annotated[
+    Path, typer.Argument(metavar="FOLDER|MANIFEST", help="Folder of clips, or a Parquet or CSV table of them.")
+]
+Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, whole or not at all.")]
+Model = Annotated[
+    str, typer.Option(help="production, staging, a version (v1.0.0), or the folder of an exported student.")
+]
+Videos = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder that a manifest's paths are relative to. None: `videos` beside it, else its own.",
+    ),
+]
+ShardClips = Annotated[int, typer.Option(min=1, help="Clips in a shard, which a killed run resumes at.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Clips that are classified side by side. None: one per CPU.")]
+MaxQuarantineShare = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of clips that may fail before the run does.")
+]
+ReplaceOutput = Annotated[bool, typer.Option("--force", help="Replace an earlier result in DIR.")]
+
+
+def predict(
+    videos: Annotated[
+        list[Path] | None, typer.Argument(metavar="VIDEO...", help="Video or image files; none for text alone.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="The clip's text; once for each VIDEO in the same order, or once for a text alone."),
+    ] = None,
+    model: Annotated[Path, typer.Option(help="Folder of an exported student.")] = Path("models/student"),
+    top: Annotated[int, typer.Option(min=1, help="Classes to show of each clip in the table.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every class's probability.")] = False,
+) -> None:
+    """Classify videos with an exported student; it takes neither a data set nor DVC.
+
+    A file that cannot be classified is reported and does not stop the rest; the exit code is then 1.
+
+    Example: cpfd predict clip.mp4 --text "five minute pasta"
+
+    Example: cpfd predict *.mp4 --json > predictions.json
+    """
+    import json
+    from dataclasses import asdict
+
+    files: list[Path | None] = list(videos or [])
+    texts = text or [""] * len(files)
+    if not files and not text:
+        raise typer.BadParameter("name at least one VIDEO, or give --text")
+    if not files:
+        files = [None] * len(texts)
+    if len(texts) != len(files):
+        raise typer.BadParameter(f"{len(texts)} --text for {len(files)} videos; give one for each, or none")
+
+    from transformers.utils import logging
+
+    from cpfd.student.student import Student
+
+    logging.disable_progress_bar()
+    predictions = list(Student.load(model).predict(files, texts))
+    if as_json:
+        typer.echo(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
+    else:
+        from rich.console import Console
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        table = Table(Column("clip", overflow="fold"), "class", "probability", box=None)
+        for clip in predictions:
+            # Text, because brackets in a plain string would be read as markup.
+            name = Text(clip.video or clip.text)
+            if clip.error is not None:
+                table.add_row(name, Text(f"error: {clip.error}", "red"), "")
+            for rank, (label, probability) in enumerate(list(clip.probabilities.items())[:top]):
+                table.add_row("" if rank else name, Text(label), f"{probability:.3f}")
+        Console().print(table)
+    if any(clip.error is not None for clip in predictions):
+        raise typer.Exit(1)
+
+
+def score(
+    source: Source,
+    output: Output,
+    model: Model = "production",
+    videos: Videos = None,
+    shard_clips: ShardClips = 256,
+    threads: Threads = None,
+    max_quarantine_share: MaxQuarantineShare = 0.05,
+    force: ReplaceOutput = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Classify many clips: predictions.parquet, quarantine.parquet and summary.json in one folder.
+
+    A clip that cannot be classified goes to quarantine with its reason. A run that was killed goes on where it was
+    when it is started again, and ends with the same bytes.
+
+    Example: cpfd score clips --output predictions
+
+    Example: cpfd score uploads.parquet --videos mp4 --output predictions --model v1.2.0 --json
+    """
+    import json
+
+    from tqdm import tqdm
+    from transformers.utils import logging
+
+    from cpfd.scoring.shards import classified, find_model, open_scoring
+
+    logging.disable_progress_bar()
+    with (
+        open_scoring(
+            source,
+            find_model(model),
+            output,
+            videos=videos,
+            shard_clips=shard_clips,
+            threads=threads,
+            force=force,
+        ) as scoring,
+        tqdm(total=scoring.clips.count, desc="score", unit="clip", smoothing=0.1) as progress,
+    ):
+        scoring.score(scoring.shards(), max_quarantine_share, progress.update)
+        summary = scoring.write(output)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        return
+    typer.echo(f"{classified(summary)}: {output}")
+    for name, clips in summary["predicted"].items():
+        typer.echo(f"  {name}: {clips}")
+    typer.echo(f"quarantine: {summary['quarantined']} clips")
+    for reason, clips in summary["reasons"].items():
+        typer.echo(f"  {reason}: {clips}")
+    if missing := summary["missing_text_columns"]:
+        typer.echo(f"note: the student also reads {', '.join(missing)}, which {summary['source']} does not have")
+    if left_out := summary["left_out_files"]:
+        typer.echo(f"note: {left_out} files are not called like clips and were left out")
