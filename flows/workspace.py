@@ -1,9 +1,8 @@
 """Where a run works: in the project's own work tree, or in one of its own that is gone afterwards.
 
-Locks are on folders (flock) and end with the last process that has them open: a killed run never leaves one.
+Its locks (cpfd.locks) are inherited by the stages that run in it, so it stays taken until the last of them has ended.
 """
 
-import fcntl
 import hashlib
 import itertools
 import json
@@ -23,6 +22,7 @@ from ruamel.yaml import YAML
 
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, remove
+from cpfd.locks import locked, try_lock
 from cpfd.params.load import parse_yaml
 from cpfd.params.problems import check_params, known_keys
 from cpfd.params.schema import Params
@@ -89,8 +89,8 @@ def changed_params(project: Path, overrides: Mapping[str, Any], committed: bool)
 @contextmanager
 def work_tree(project: Path) -> Iterator[Workspace]:
     """The project itself; raises CpfdError where another run works in it."""
-    otherwise = f"another run works in {project}; wait for it, or run isolated"
-    with _held(project / _PLACES / "work-tree", _PATIENCE, otherwise) as descriptor:
+    refusal = f"another run works in {project}; wait for it, or run isolated"
+    with locked(project / _PLACES / "work-tree", patience=_PATIENCE, refusal=refusal) as descriptor:
         yield Workspace(project, (descriptor,))
 
 
@@ -111,8 +111,10 @@ def isolated_tree(project: Path, overrides: Mapping[str, Any]) -> Iterator[Works
 @contextmanager
 def committed_tree(project: Path, commit: str = "HEAD") -> Iterator[Workspace]:
     """A git work tree of a commit with the project's DVC settings and cache, and no data; gone afterwards."""
-    place, descriptor = _take_place(project)
+    _clear_abandoned(project)
+    place, descriptor = _lock_first_free(project / _PLACES / str(number) for number in itertools.count(1))
     try:
+        _clear(project, place)
         git("worktree", "add", "--quiet", "--detach", str(place / "project"), commit, cwd=project)
         folder = place / "project" / git("rev-parse", "--show-prefix", cwd=project).strip()
         _configure(project, folder)
@@ -140,8 +142,8 @@ def save_experiment(project: Path, workspace: Workspace, name: str) -> Commit:
     new = git("ls-files", "--others", "--exclude-standard", "-z", cwd=workspace.folder).split("\0")
     options = [f"--include-untracked={path}" for path in new if path and Path(path).parts[0] != str(SCRATCH)]
     # DVC notes what it is saving in refs/exps/exec, which all work trees of a clone share: two at once fail, or worse.
-    otherwise = f"{project / _PLACES / 'save'}: locked by runs that save their experiments; retry this one"
-    with _held(project / _PLACES / "save", _SAVE_PATIENCE, otherwise):
+    refusal = f"{project / _PLACES / 'save'}: locked by runs that save their experiments; retry this one"
+    with locked(project / _PLACES / "save", patience=_SAVE_PATIENCE, refusal=refusal):
         dvc(workspace.folder, "exp", "save", "--name", name, *options)
     saved = git("for-each-ref", "--format=%(objectname) %(refname)", f"refs/exps/*/*/{name}", cwd=workspace.folder)
     return Commit(*saved.split())
@@ -184,54 +186,22 @@ def dvc(folder: Path, *arguments: str) -> None:
         raise CpfdError(f"dvc {arguments[0]}: {(errors or lines)[-1]}")
 
 
-@contextmanager
-def _held(folder: Path, patience: float, otherwise: str) -> Iterator[int]:
-    """Lock a folder for a while; raises CpfdError, saying `otherwise`, where others still have it after `patience`."""
-    descriptor = _hold(folder, patience)
-    if descriptor is None:
-        raise CpfdError(otherwise)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _lock_first_free(folders: Iterable[Path]) -> tuple[Path, int]:
+    """The first of these folders that no other run has, and the descriptor of its lock."""
+    return next((folder, descriptor) for folder in folders if (descriptor := try_lock(folder)) is not None)
 
 
-def _hold(folder: Path, patience: float = 0) -> int | None:
-    """Lock a folder and return its descriptor; None where another process still has it after so many seconds."""
-    deadline = time.monotonic() + patience
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
-                return descriptor
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.2)
-        os.close(descriptor)
-
-
-def _take_place(project: Path) -> tuple[Path, int]:
-    """The first free folder for a work tree, locked; what killed runs have left in it and in others is removed."""
-    taken: tuple[Path, int] | None = None
-    for number in itertools.count(1):
-        place = project / _PLACES / str(number)
-        if taken and not place.exists():
-            return taken
-        descriptor = _hold(place)
+def _clear_abandoned(project: Path) -> None:
+    """Remove the work trees that killed runs have left."""
+    for place in (project / _PLACES).glob("[0-9]*"):
+        descriptor = try_lock(place)
         if descriptor is not None:
             _clear(project, place)
-            if taken is None:
-                taken = place, descriptor
-            else:
-                os.close(descriptor)
-    raise AssertionError
+            os.close(descriptor)
 
 
 def _clear(project: Path, place: Path) -> None:
+    """Remove the work tree in a place, if there is one."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -252,17 +222,13 @@ def _scratch(project: Path, overrides: Mapping[str, Any]) -> Iterator[tuple[Path
     both would write the same checkpoint.
     """
     key = hashlib.sha256(json.dumps(overrides, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    for number in itertools.count(1):
-        folder = project / SCRATCH / "isolated" / f"{key}-{number}"
-        descriptor = _hold(folder)
-        if descriptor is None:
-            continue
-        try:
-            yield folder.absolute(), descriptor
-            remove(folder)
-        finally:
-            os.close(descriptor)
-        return
+    isolated = project / SCRATCH / "isolated"
+    folder, descriptor = _lock_first_free(isolated / f"{key}-{number}" for number in itertools.count(1))
+    try:
+        yield folder.absolute(), descriptor
+        remove(folder)
+    finally:
+        os.close(descriptor)
 
 
 def _configure(project: Path, folder: Path) -> None:

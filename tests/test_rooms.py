@@ -10,7 +10,20 @@ from cpfd.code import describe_stage, read_sources
 from tests.support.project import ROOT
 
 ROOMS = [
-    *("errors", "files", "paths", "metrics", "params", "reports", "code", "pages", "project", "datasets", "importing"),
+    *(
+        "errors",
+        "files",
+        "locks",
+        "paths",
+        "metrics",
+        "params",
+        "reports",
+        "code",
+        "pages",
+        "project",
+        "datasets",
+        "importing",
+    ),
     *("demo", "validation", "features", "models", "distill", "training", "evaluation", "student", "comparing"),
     *("promotion", "scoring", "review", "online", "stages", "cli"),
 ]
