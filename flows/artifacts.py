@@ -106,7 +106,7 @@ def show_validation(reports: Path, project: Path) -> None:
 def show_results(reports: Path, _project: Path) -> None:
     """Show the result table."""
     with _or_warned("the results"):
-        from cpfd.evaluation.report import result_markdown, result_table
+        from cpfd.evaluation.tables import result_markdown, result_table
 
         metrics = read_json(reports / "metrics.json")
         create_markdown_artifact(result_markdown(metrics), key="results", description=str(result_table(metrics).title))
@@ -115,12 +115,12 @@ def show_results(reports: Path, _project: Path) -> None:
 def show_gate(reports: Path, _project: Path) -> None:
     """Show the verdict of the gate, rule by rule."""
     with _or_warned("the gate's verdict"):
-        from cpfd.evaluation import MODEL_NAMES
-        from cpfd.evaluation.report import verdict
+        from cpfd.evaluation.verdict import verdict
+        from cpfd.pages.names import model_name
 
         gate = read_json(reports / "gate.json")
         sentence = verdict(read_json(reports / "metrics.json"), gate)
-        judged = f"{MODEL_NAMES[gate['method']]}, seed {gate['seed']}"
+        judged = f"{model_name(gate['method'])}, seed {gate['seed']}"
         against = f"the champion {gate['champion']}" if gate["champion"] else "no champion: none is in production"
         lines = [
             f"**{'✓ Passed' if gate['passed'] else '✗ Rejected'}**: {judged}, held against {against}.",
@@ -134,7 +134,8 @@ def show_gate(reports: Path, _project: Path) -> None:
 
 def show_report(reports: Path, project: Path) -> None:
     """Show the plots, and where the report is."""
-    from cpfd.evaluation.report import CAPTIONS, EVIDENCE, data_uri
+    from cpfd.pages.captions import CAPTIONS, EVIDENCE
+    from cpfd.pages.environment import data_uri
 
     with _or_warned("the plots"):
         images = {reports / "plots" / f"{name}.png": text for name, text in CAPTIONS.items()}
@@ -207,7 +208,7 @@ def _unmet(expectation: Mapping[str, Any]) -> str:
 
 def _rule(rule: Mapping[str, Any]) -> str:
     """A row of the gate's table; its text in short lines, because the UI breaks none and hides what is too wide."""
-    from cpfd.evaluation.report import plain
+    from cpfd.pages.formatting import plain
 
     text = "<br>".join(
         _markdown(line) for part in (rule["description"], rule["note"]) for line in wrap(part, _LINE_CHARACTERS)
@@ -219,7 +220,7 @@ def _rule(rule: Mapping[str, Any]) -> str:
 
 def _markdown(text: str) -> str:
     """Text of the data set's, such as the name of a class, in which nothing is markup."""
-    from cpfd.review.report import markdown_prose
+    from cpfd.pages.markdown import markdown_prose
 
     return markdown_prose(text)
 

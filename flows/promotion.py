@@ -59,7 +59,7 @@ def recall() -> Trained | None:
 
 def remember(folder: Path, message: str, commit: Commit) -> Trained:
     """Keep with the flow run what it has trained in `folder`, and return it."""
-    from cpfd.evaluation.report import verdict
+    from cpfd.evaluation.verdict import verdict
 
     metrics, gate = read_json(folder / METRICS), read_json(folder / GATE)
     trained = Trained(message=message, commit=commit, passed=gate["passed"], summary=verdict(metrics, gate))

@@ -273,7 +273,8 @@ def _show_results(folder: Path) -> None:
     """Log the result table and the gate's verdict, where the pipeline has them."""
     if not (folder / REPORTS / "index.html").is_file():
         return
-    from cpfd.evaluation.report import result_table, verdict
+    from cpfd.evaluation.tables import result_table
+    from cpfd.evaluation.verdict import verdict
 
     metrics, page = read_json(folder / METRICS), StringIO()
     Console(file=page, width=120).print(result_table(metrics), verdict(metrics, read_json(folder / GATE)))

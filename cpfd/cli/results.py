@@ -18,7 +18,8 @@ def results(
     from rich.console import Console
 
     from cpfd.errors import CpfdError
-    from cpfd.evaluation.report import result_markdown, result_table, verdict
+    from cpfd.evaluation.tables import result_markdown, result_table
+    from cpfd.evaluation.verdict import verdict
     from cpfd.files import read_json
 
     reports = Path("reports")

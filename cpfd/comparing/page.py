@@ -11,7 +11,8 @@ from rich.text import Text
 from cpfd.comparing.disagreements import SHEET_FRAMES, Duel, contact_sheet
 from cpfd.datasets.contract import parse_labels
 from cpfd.datasets.video import ClipError
-from cpfd.evaluation.report import SPACE, data_uri, score, share, signed, span, templates
+from cpfd.pages.environment import data_uri, templates
+from cpfd.pages.formatting import SPACE, decimal, share, signed, span
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 SIDES = ("champion", "challenger")
@@ -21,9 +22,8 @@ _TOP = 3
 
 def render_page(duel: Duel) -> str:
     """Render one self-contained HTML page: styles and pictures are in it, scripts and network are not needed."""
-    formats = {each.__name__: each for each in (score, share)}
     return (
-        templates("cpfd.comparing", formats)
+        templates("cpfd.comparing")
         .get_template("page.html.jinja")
         .render(
             **duel.report,
@@ -70,7 +70,7 @@ def verdict(report: Mapping[str, Any]) -> str:
         "unclear": f"No clear difference between {called['challenger']} and {called['champion']}",
     }[outcome(report)]
     return (
-        f"{compared}: macro-F1 {score(f1['challenger'])} against {score(f1['champion'])} on {report['clips']}"
+        f"{compared}: macro-F1 {decimal(f1['challenger'])} against {decimal(f1['champion'])} on {report['clips']}"
         f" test clips, {signed(f1['mean'])} {span(f1, signed)}."
     )
 
@@ -130,7 +130,7 @@ def difference_sentence(report: Mapping[str, Any]) -> str:
 
 def _score(name: str, values: Mapping[str, float], remark: str = "") -> list[str]:
     change = signed(values["challenger"] - values["champion"]) + (f" {span(values, signed)}" if "low" in values else "")
-    return [name, *(score(values[side]) for side in SIDES), change, remark]
+    return [name, *(decimal(values[side]) for side in SIDES), change, remark]
 
 
 def _cost(name: str, values: Mapping[str, float], form: str, remark: str = "") -> list[str]:

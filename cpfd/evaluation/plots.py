@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cpfd.evaluation import MODEL_NAMES
 from cpfd.files import written_aside
+from cpfd.pages.names import model_name
 
 # Okabe and Ito's palette ("Color universal design", 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8C8C8C"
@@ -65,7 +65,7 @@ def plot_f1(
                 axes.plot(each, np.full(len(each), row), "|", color=colour, ms=11, mew=1.2)
             axes.plot(f1["mean"], row, "o", color=colour, ms=8, mec="white", mew=1.2)
             axes.annotate(f"{f1['mean']:.3f}", (f1["mean"], row), (0, 10), textcoords="offset points", ha="center")
-        axes.set_yticks(range(len(models)), [MODEL_NAMES[model] for model in models])
+        axes.set_yticks(range(len(models)), [model_name(model) for model in models])
         for label, model in zip(axes.get_yticklabels(), models, strict=True):
             label.set_fontweight("bold" if model == shipped else "normal")
         axes.set_ylim(len(models) - 0.5, -0.7)

@@ -24,8 +24,8 @@ from rich.text import Text
 from scipy.special import betaln, lambertw
 
 from cpfd.errors import CpfdError
-from cpfd.evaluation.report import MINUS, SPACE, share
 from cpfd.metrics import Floats
+from cpfd.pages.formatting import MINUS, SPACE, share
 
 Counts = NDArray[np.int64]
 

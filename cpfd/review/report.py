@@ -7,6 +7,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cpfd.errors import CpfdError
+from cpfd.pages.environment import data_uri, templates
+from cpfd.pages.formatting import decimal, duration, share, signed, span
+from cpfd.pages.markdown import html_prose, markdown_code, markdown_prose, short
+from cpfd.pages.names import model_name
 from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
 from cpfd.project import lock
 from cpfd.project.forecast import forecast
@@ -23,8 +27,6 @@ PENDING = ("will run", "may run")
 MAIN_BRANCHES = ("main", "origin/main", "master", "origin/master")
 
 _HASH = re.compile("^[0-9a-f]{40}$")
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that print nothing, or that turn the direction of what follows."""
 _OUTCOMES = {
     "reran": "ran again",
     "from cache": "from the cache",
@@ -33,8 +35,6 @@ _OUTCOMES = {
     "unchanged": "unchanged",
 }
 _ROWS = (400, 100, 40, 15, 5, 2)  # rows of a list, tried in turn until the Markdown is short enough
-_MAX_TEXT = 200  # characters of any one text from the project
-_MAX_SENTENCE = 800  # the same of an error or a note, which may name many files
 
 
 def review(base: Revision, head: Revision) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def verdict(facts: Mapping[str, Any]) -> str:
 
 def to_markdown(facts: Mapping[str, Any]) -> str:
     """Render the report as GitHub's Markdown, at most MAX_MARKDOWN characters: the longest lists are cut first."""
-    template = _template("review.md.jinja", escape=False)
+    template = _template("review.md.jinja", html=False)
     text = ""
     for rows in _ROWS:
         text = template.render(marker=MARKER, review=facts, rows=rows)
@@ -109,10 +109,8 @@ def to_html(facts: Mapping[str, Any], plots: Mapping[str, Mapping[str, bytes]]) 
 
     plots: PNG files of "base" and "head" by name, as `results.read_plots` gives them.
     """
-    from cpfd.evaluation.report import data_uri
-
     images = {side: {name: data_uri(image) for name, image in of.items()} for side, of in plots.items()}
-    return _template("review.html.jinja", escape=True).render(review=facts, images=images)
+    return _template("review.html.jinja", html=True).render(review=facts, images=images)
 
 
 def _merge_base(tip: str) -> str:
@@ -223,17 +221,8 @@ def alike(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def duration(seconds: float) -> str:
-    """Format a time for people: 40 s, 7 min, 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _scores(facts: Mapping[str, Any]) -> str:
     """Say what became of the shipped method's macro-F1, and whether a difference is shown."""
-    from cpfd.evaluation.report import score, signed, span
-
     if facts["results"] is None:
         return "results could not be compared"
     shipped = facts["results"]["shipped"]
@@ -241,21 +230,21 @@ def _scores(facts: Mapping[str, Any]) -> str:
     if new is None or old is None:
         lacking = [facts[side]["name"] for side, each in (("base", old), ("head", new)) if each is None]
         there = (
-            "" if old is None and new is None else f" (macro-F1 {score((old or new)['macro_f1'])} on the other side)"
+            "" if old is None and new is None else f" (macro-F1 {decimal((old or new)['macro_f1'])} on the other side)"
         )
         return f"no results at {' nor at '.join(lacking)}{there}"
     if facts["base"]["drift"]:
         return f"{facts['base']['name']} is out of step itself, so its results are not those of its parameters"
     method = "" if old["method"] == new["method"] else f" ({old['name']}, now {new['name']})"
     if difference is None:
-        told = f"{score(old['macro_f1'])} → {score(new['macro_f1'])} (no paired interval)"
+        told = f"{decimal(old['macro_f1'])} → {decimal(new['macro_f1'])} (no paired interval)"
         return f"shipped macro-F1{method} {told}"
     if difference["mean"] == difference["low"] == difference["high"] == 0:
-        return f"shipped macro-F1{method} {score(new['macro_f1'])} as before"
+        return f"shipped macro-F1{method} {decimal(new['macro_f1'])} as before"
     paired = facts["results"]["paired"]
     on = f" on the {paired['clips']} clips that both have" if any(paired["left_out"].values()) else ""
     told = (
-        f"{score(old['macro_f1'])} → {score(new['macro_f1'])}"
+        f"{decimal(old['macro_f1'])} → {decimal(new['macro_f1'])}"
         f" ({signed(difference['mean'])} {span(difference, signed)}, paired{on})"
     )
     return f"shipped macro-F1{method} {told}{'' if shown(difference) else ', not shown to differ'}"
@@ -281,8 +270,6 @@ def _gates(gate: Mapping[str, Any] | None) -> str:
 
 def evidence(found: Mapping[str, Any]) -> list[dict[str, str]]:
     """What results rest on, as rows of `name`, `old`, `new`: shipped student, gap closed, the teacher, data checks."""
-    from cpfd.evaluation import MODEL_NAMES
-    from cpfd.evaluation.report import score, share, signed, span
 
     def gap(each: Mapping[str, Any]) -> str:
         if each["mean"] is None:
@@ -292,12 +279,12 @@ def evidence(found: Mapping[str, Any]) -> list[dict[str, str]]:
     shipped, teacher, checks = found["shipped"], found["confidence"], found["validation"]
     rows: list[tuple[str, Mapping[str, Any], Callable[[Any], str]]] = [
         ("shipped student", shipped, lambda each: f"{each['name']}, seed {each['seed']}"),
-        ("its test macro-F1", shipped, lambda each: score(each["student"]["macro_f1"])),
-        ("its calibration error", shipped, lambda each: score(each["student"]["calibration_error"])),
-        *((f"gap closed by {MODEL_NAMES.get(name, name)}", each, gap) for name, each in found["gap_closed"].items()),
-        ("label noise eta", teacher, lambda each: score(each["eta"])),
+        ("its test macro-F1", shipped, lambda each: decimal(each["student"]["macro_f1"])),
+        ("its calibration error", shipped, lambda each: decimal(each["student"]["calibration_error"])),
+        *((f"gap closed by {model_name(name)}", each, gap) for name, each in found["gap_closed"].items()),
+        ("label noise eta", teacher, lambda each: decimal(each["eta"])),
         ("gain of the teacher", teacher, lambda each: signed(each["gain"])),
-        ("method that this speaks for", teacher, lambda each: MODEL_NAMES.get(each["method"], each["method"])),
+        ("method that this speaks for", teacher, lambda each: model_name(each["method"])),
         ("data validation", checks, lambda each: "passed" if each["passed"] else "failed"),
         ("clips in quarantine", checks, lambda each: str(each["quarantined"])),
         ("expectations not met", checks, lambda each: str(len(each["unmet"]))),
@@ -331,14 +318,11 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _template(name: str, *, escape: bool) -> Any:
-    from cpfd.evaluation.report import plain, score, share, signed, span, templates
-
-    used = (score, signed, share, span, plain, duration, about, shown, judged, basis, evidence, short, alike)
+def _template(name: str, *, html: bool) -> Any:
+    used = (about, shown, judged, basis, evidence, short, alike, families)
     formats: dict[str, Any] = {each.__name__: each for each in used}
-    formats["families"] = families
-    formats |= {"prose": html_prose} if escape else {"code": markdown_code, "prose": markdown_prose}
-    return templates("cpfd.review", formats, escape=escape).get_template(
+    formats |= {"prose": html_prose} if html else {"code": markdown_code, "prose": markdown_prose}
+    return templates("cpfd.review", formats, html=html).get_template(
         name, globals={"outcomes": _OUTCOMES, "pending": PENDING}
     )
 
@@ -354,8 +338,6 @@ def judged(difference: Mapping[str, float] | None) -> str:
 
 def basis(paired: Mapping[str, Any]) -> str:
     """Say on what paired intervals rest, and what they leave out."""
-    from cpfd.evaluation.report import share
-
     seeds = f"seed{'s' * (len(paired['seeds']) > 1)} {', '.join(map(str, paired['seeds']))}"
     text = (
         f"Brackets: {share(paired['interval'])} interval of {paired['samples']:,} paired bootstrap resamples of"
@@ -367,40 +349,3 @@ def basis(paired: Mapping[str, Any]) -> str:
             f" Left out, because only one side has them: {left_out['old']} clips of base, {left_out['new']} of head."
         )
     return text
-
-
-def short(text: Any, limit: int = _MAX_TEXT) -> str:
-    """Text on one line, cut where it is too long for a table."""
-    flat = _CONTROLS.sub("", " ".join(str(text).split()))
-    return flat if len(flat) <= limit else f"{flat[:limit]}…"
-
-
-def markdown_code(text: Any) -> str:
-    """Any text as inline code of GitHub's Markdown: there it is neither markup nor mentions anybody."""
-    flat = short(text) or " "
-    if not set("`|\\") & set(flat):
-        return f"`{flat}`"
-    # Inside a table, backticks cannot hold every text; HTML's <code> can, once each sign is a character reference.
-    return "<code>" + "".join(one if one.isalnum() or one == " " else f"&#{ord(one)};" for one in flat) + "</code>"
-
-
-def markdown_prose(text: Any) -> str:
-    """A sentence as GitHub's Markdown, its `code` kept; nothing else in it is markup, a link or a mention."""
-    parts = short(text, _MAX_SENTENCE).split("`")
-    if len(parts) % 2 == 0:  # a backtick without its pair
-        return _plain_markdown("'".join(parts))
-    return "".join(markdown_code(part) if place % 2 else _plain_markdown(part) for place, part in enumerate(parts))
-
-
-def html_prose(text: Any) -> Any:
-    """A sentence as HTML, its `code` marked up and everything else escaped."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(short(text, _MAX_SENTENCE)))))
-
-
-def _plain_markdown(text: str) -> str:
-    """Escape all that Markdown or GitHub would make something of; a zero-width space breaks what has no escape."""
-    text = re.sub(r"^\s*>", "&gt;", text.replace("&", "&amp;").replace("<", "&lt;"))
-    text = re.sub(r"([\\*_\[\]~|])", r"\\\1", text).replace("$", "&#36;")
-    return re.sub(r"(@|#|:(?=//)|\bwww(?=\.)|\bGH(?=-))", "\\1\u200b", text)

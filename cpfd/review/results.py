@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cpfd.errors import CpfdError
 from cpfd.files import read_json
+from cpfd.pages.captions import CAPTIONS, EVIDENCE
+from cpfd.pages.names import model_name
 from cpfd.params.schema import Evaluation
 from cpfd.paths import CONTENT, LOCK_FILE, MODELS, REPORTS
 from cpfd.project.revision import Revision
@@ -98,8 +100,6 @@ def changed_plots(base: Revision, head: Revision) -> dict[str, Any]:
     `plots`: `name` (`plots/f1`), `caption`, hash `old` and `new` (None where there is none), and `outcome`: "same",
     "changed", "added" or "removed". `notes`: folders that DVC's cache does not have.
     """
-    from cpfd.evaluation.report import CAPTIONS, EVIDENCE
-
     captions = {f"plots/{name}": text for name, text in CAPTIONS.items()}
     captions |= {f"confidence/{name}": text for name, text in EVIDENCE.items()}
     old, new = _plot_hashes(base), _plot_hashes(head)
@@ -144,13 +144,11 @@ def _state(revision: Revision, path: Path) -> str:
 
 
 def _models(metrics: Mapping[str, Any], differences: Mapping[str, Any]) -> list[dict[str, Any]]:
-    from cpfd.evaluation import MODEL_NAMES
-
     tests = {side: each["test"] if each else {} for side, each in metrics.items()}
     return [
         {
             "model": model,
-            "name": MODEL_NAMES.get(model, model),
+            "name": model_name(model),
             **{score: {side: test.get(model, {}).get(score) for side, test in tests.items()} for score in SCORES},
             "difference": differences.get(model),
         }
@@ -159,13 +157,11 @@ def _models(metrics: Mapping[str, Any], differences: Mapping[str, Any]) -> list[
 
 
 def _shipped(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    from cpfd.evaluation import MODEL_NAMES
-
     shipped = metrics["shipped"]
     method = shipped["method"]
     return {
         "method": method,
-        "name": MODEL_NAMES.get(method, method),
+        "name": model_name(method),
         "seed": shipped["seed"],
         "macro_f1": metrics["test"][method]["macro_f1"]["mean"],
         "student": shipped["test"],
@@ -201,12 +197,10 @@ def _validation(revision: Revision) -> dict[str, Any] | None:
 
 
 def _verdict(gate: Mapping[str, Any]) -> dict[str, Any]:
-    from cpfd.evaluation import MODEL_NAMES
-
     return {
         "passed": gate["passed"],
         "method": gate["method"],
-        "name": MODEL_NAMES.get(gate["method"], gate["method"]),
+        "name": model_name(gate["method"]),
         "seed": gate["seed"],
         "champion": gate.get("champion"),
     }

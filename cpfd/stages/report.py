@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from cpfd.evaluation.report import CAPTIONS, EVIDENCE, Facts, render_page
+from cpfd.evaluation.report import Facts, render_page
 from cpfd.files import read_json, read_table, written_aside
+from cpfd.pages.captions import CAPTIONS, EVIDENCE
 from cpfd.params.load import load_params
 from cpfd.paths import CONFIDENCE, CONTENT, REPORTS, VALIDATED
 from cpfd.stages import run

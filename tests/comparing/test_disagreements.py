@@ -22,8 +22,8 @@ from cpfd.comparing.page import names, outcome, render_page, verdict
 from cpfd.datasets.video import ClipError
 from cpfd.errors import CpfdError
 from tests.comparing.test_contenders import CLASSES, SETTINGS, contender, slices_of, sure, table_of
-from tests.evaluation.test_report import Page
 from tests.support.clips import write_clip
+from tests.support.page import Page
 from tests.support.project import Project
 
 

@@ -3,7 +3,6 @@
 import io
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -11,40 +10,14 @@ import pytest
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from cpfd.evaluation.report import plain, result_table, share, signed, verdict
+from cpfd.evaluation.tables import result_table
+from cpfd.evaluation.verdict import verdict
 from cpfd.files import read_json, write_json, write_table
 from cpfd.stages import evaluate, report
+from tests.support.page import Page
 from tests.support.trained import write_gated_project
 
 SECTIONS = ["results", "comparisons", "plots", "gate", "validation", "classes", "distillability", "parameters", "data"]
-
-
-class Page(HTMLParser):
-    """Collects sections, references and text, and fails on tags that are not closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.sections: list[str] = []
-        self.references: list[str] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(html)
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if tag == "section":
-            self.sections.append(str(values["id"]))
-        self.references += [str(values[name]) for name in ("src", "href") if name in values]
-        if tag not in ("meta", "img"):
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] != "style":
-            self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -195,16 +168,3 @@ def test_the_terminal_shows_every_model_within_80_columns(project: Path) -> None
     assert "[+" in text
     for name in ("Teacher", "Student alone", "PFD", "CPFD", "Posterior"):
         assert len([line for line in text.splitlines() if f" {name} " in line]) == 1
-
-
-def test_numbers_are_written_as_people_read_them() -> None:
-    assert signed(-0.0123) == "\N{MINUS SIGN}0.012"
-    assert share(0.004) == "0.4\N{NO-BREAK SPACE}%"
-    assert share(-0.25) == "\N{MINUS SIGN}25\N{NO-BREAK SPACE}%"
-    assert [plain(value) for value in (True, None, 0.001, 87.3125, ["a", 1])] == [
-        "yes",
-        "null",
-        "0.001",
-        "87.31",
-        "a, 1",
-    ]

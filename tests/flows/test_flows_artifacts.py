@@ -20,8 +20,10 @@ from ruamel.yaml import YAML
 
 from cpfd.datasets.contract import read_dataset
 from cpfd.errors import CpfdError
-from cpfd.evaluation.report import data_uri, result_markdown, verdict
+from cpfd.evaluation.tables import result_markdown
+from cpfd.evaluation.verdict import verdict
 from cpfd.files import read_json, write_json, write_table
+from cpfd.pages.environment import data_uri
 from cpfd.params.problems import check_params
 from cpfd.params.schema import Dataset
 from cpfd.stages import evaluate, report

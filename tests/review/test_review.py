@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from cpfd import metrics
@@ -24,10 +21,11 @@ from cpfd.errors import CpfdError
 from cpfd.evaluation import bootstrap
 from cpfd.files import read_json, write_table
 from cpfd.project.revision import open_revision
-from cpfd.review.report import MARKER, MAX_MARKDOWN, markdown_code, markdown_prose, open_sides, to_markdown
+from cpfd.review.report import MARKER, MAX_MARKDOWN, open_sides, to_markdown
 from cpfd.review.results import changed_results
 from cpfd.stages import evaluate
-from tests.evaluation.test_report import Page
+from tests.support.markdown import rendered
+from tests.support.page import Page
 from tests.support.project import Project
 from tests.support.trained import write_trained_project
 
@@ -99,11 +97,6 @@ def reviewing(*arguments: str) -> str:
 
 def facts(*arguments: str) -> dict[str, Any]:
     return dict(json.loads(reviewing(*arguments, "--format", "json")))
-
-
-def rendered(markdown: str) -> str:
-    """Markdown as a page shows it; raw HTML in it is kept, as GitHub keeps some."""
-    return MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -310,31 +303,6 @@ def test_names_in_the_data_are_text_and_nothing_else(copied: Project) -> None:
     assert "<img" not in shown
     assert "<script" not in page
     assert Page(page).sections == SECTIONS
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
-def test_any_text_stays_in_its_cell_as_it_is(text: str) -> None:
-    """One cell with the text in it, no other element; what prints nothing may go."""
-    page = rendered(f"| a | b |\n|---|---|\n| x | {markdown_code(text)} |")
-
-    cells = re.findall(r"<td>(.*?)</td>", page, re.DOTALL)
-    assert len(cells) == 2
-    code = re.fullmatch(r"<code>(.*)</code>", cells[1], re.DOTALL)
-    assert code is not None
-    printed = re.sub("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", " ".join(text.split()))
-    assert html.unescape(code[1]).strip() == printed.strip()
-    assert "<" not in code[1]
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
-def test_any_sentence_stays_in_its_cell_and_mentions_nobody(text: str) -> None:
-    page = rendered(f"| a | b |\n|---|---|\n| x | {markdown_prose('see ' + text)} |")
-
-    cells = re.findall(r"<td>(.*?)</td>", page, re.DOTALL)
-    assert len(cells) == 2
-    assert set(re.findall(r"<(/?\w+)", cells[1])) <= {"code", "/code"}
-    outside = html.unescape(re.sub(r"<code>.*?</code>", "", cells[1], flags=re.DOTALL))
-    assert not re.search(r"[@#]\w|\w://|www\.", outside)
 
 
 def test_a_long_report_keeps_within_a_comment_and_says_what_was_cut(inside: Project) -> None:

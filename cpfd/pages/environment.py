@@ -1,0 +1,36 @@
+"""Templates, and what all of them can call."""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cpfd.pages.formatting import decimal, duration, plain, share, signed, span
+from cpfd.pages.names import model_name
+
+
+def templates(
+    package: str, functions: Mapping[str, Callable[..., Any]] | None = None, *, html: bool = True
+) -> Environment:
+    """The templates of a package; values are escaped where they are `html`.
+
+    As filters and as functions they have those of cpfd.pages.formatting, `model_name`, `data_uri`, and `functions`.
+    """
+    environment = Environment(
+        loader=PackageLoader(package, "."),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shared = (decimal, duration, plain, share, signed, span, model_name, data_uri)
+    callables = {each.__name__: each for each in shared} | dict(functions or {})
+    environment.filters |= callables
+    environment.globals |= callables
+    return environment
+
+
+def data_uri(image: bytes, kind: str = "png") -> str:
+    """The content of an image file as a data URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
