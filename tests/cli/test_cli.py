@@ -1,24 +1,18 @@
 """`cpfd` answers at once, refuses misuse, and classifies files with nothing but an exported student."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-from typer.testing import CliRunner, Result
 
-from cpfd.cli import app
 from cpfd.errors import CpfdError
-from cpfd.features.backbones import EFFICIENTNET, MINILM, load_tokenizer, text_spec, vision_spec
-from cpfd.models.xvlm import XVlmConfig, build_model
-from cpfd.student.processing import XVlmProcessor
-from cpfd.student.student import Student
 from tests.support.clips import write_clip
+from tests.support.commands import cpfd, invoke
 from tests.support.project import ROOT
 from tests.support.small import CLASSES
+from tests.support.student import save_student
 
 COMMANDS = [
     "params",
@@ -46,20 +40,6 @@ try:
 finally:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_utime, *sys.modules)
 """
-
-
-def cpfd(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the installed command in `folder`."""
-    command = [str(Path(sys.executable).with_name("cpfd")), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "150"})
-
-
-def invoke(*arguments: str | Path) -> Result:
-    """Run a command in this process; its CpfdError is raised."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "150"})
-    if isinstance(result.exception, CpfdError):
-        raise result.exception
-    return result
 
 
 def test_help_imports_nothing_heavy_and_is_there_at_once(tmp_path: Path) -> None:
@@ -148,27 +128,6 @@ def test_results_without_reports_says_what_makes_them(tmp_path: Path, monkeypatc
 
 
 # predict
-
-
-def save_student(folder: Path, *, frames: int = 2, text_columns: tuple[str, ...] = ("title",)) -> Path:
-    """Save a student that has seen no clip: random weights on the bundled backbones."""
-    torch.manual_seed(0)
-    config = XVlmConfig(
-        vision=vision_spec(EFFICIENTNET, None, 2, 64),
-        text=text_spec(MINILM, None),
-        frames=frames,
-        size=64,
-        max_tokens=8 if text_columns else 1,
-        text_columns=list(text_columns),
-        classes=CLASSES,
-        hidden_size=16,
-        fusion_layers=1,
-        attention_heads=2,
-    )
-    student = Student(build_model(config), XVlmProcessor(load_tokenizer(MINILM, None), frames, 64, config.max_tokens))
-    student.network.save_pretrained(folder)
-    student.processor.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Two students on the same test clips: whatever their classes, the comparison is fair, or says why there is none."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,11 @@ from numpy.typing import NDArray
 from cpfd.comparing.contenders import Contender, compare, describe_clips, score, select_clips
 from cpfd.errors import CpfdError
 from cpfd.evaluation.results import Shipped, build_split, summarise
-from cpfd.params.schema import Evaluation
 from cpfd.student.student import Student
-from tests.cli.test_cli import save_student
 from tests.support.clips import write_clip
-from tests.support.small import write_videos
-
-SETTINGS = Evaluation(seed=3, bootstrap_samples=200, interval=0.9, calibration_bins=5)
-CLASSES = ["cat", "dog", "eel"]
-
-
-def contender(logits: NDArray[Any], classes: Sequence[str] = CLASSES, task: str = "single_label") -> Contender:
-    return Contender(list(classes), task, np.asarray(logits, np.float32), bytes=4, parameters=1)
-
-
-def table_of(labels: Sequence[str], creators: Sequence[str] | None = None) -> pd.DataFrame:
-    ids = [f"clip-{number:02}" for number in range(len(labels))]
-    return pd.DataFrame({"video_id": ids, "label": labels, "creator_id": creators or [""] * len(labels)}, dtype=object)
-
-
-def slices_of(clips: pd.DataFrame) -> pd.DataFrame:
-    """Every other clip has text."""
-    return pd.DataFrame({"text": np.resize(["with text", "without text"], len(clips))}, clips.index)
+from tests.support.contenders import SETTINGS, contender, slices_of, sure, table_of
+from tests.support.small import CLASSES, write_videos
+from tests.support.student import save_student
 
 
 def held(
@@ -43,11 +25,6 @@ def held(
 ) -> dict[str, Any]:
     slices = slices_of(clips) if slices is None else slices
     return compare(clips, slices, champion, challenger, SETTINGS, least_clips)
-
-
-def sure(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.float32]:
-    """Logits of a student that is sure of one class per clip."""
-    return np.array([[3.0 if name == label else 0.0 for name in classes] for label in labels], np.float32)
 
 
 @st.composite

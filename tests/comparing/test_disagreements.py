@@ -21,10 +21,11 @@ from cpfd.comparing.disagreements import Duel, contact_sheet, count_differences,
 from cpfd.comparing.page import names, outcome, render_page, verdict
 from cpfd.datasets.video import ClipError
 from cpfd.errors import CpfdError
-from tests.comparing.test_contenders import CLASSES, SETTINGS, contender, slices_of, sure, table_of
 from tests.support.clips import write_clip
+from tests.support.contenders import SETTINGS, contender, slices_of, sure, table_of
 from tests.support.page import Page
 from tests.support.project import Project
+from tests.support.small import CLASSES
 
 
 @pytest.fixture(scope="module")

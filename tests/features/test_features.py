@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,10 +23,9 @@ from cpfd.datasets.video import ClipError, open_video, to_rgb
 from cpfd.errors import CpfdError
 from cpfd.features.decoding import sample_frames
 from cpfd.features.dense import LIMIT, scale_dense
-from cpfd.features.store import FeatureStore
 from tests.support.clips import write_clip
 from tests.support.project import ROOT
-from tests.support.small import extract, small_params, write_videos
+from tests.support.small import Extracted, extract, small_params
 
 SCALERS = ("signed_log", "robust", "quantile")
 
@@ -142,20 +140,6 @@ def test_a_clip_that_breaks_off_says_so(tmp_path: Path) -> None:
 
 
 # the store
-
-
-@dataclass(frozen=True)
-class Extracted:
-    folder: Path
-    manifest: pd.DataFrame
-    store: FeatureStore
-
-
-@pytest.fixture(scope="module")
-def extracted(tmp_path_factory: pytest.TempPathFactory) -> Extracted:
-    folder = tmp_path_factory.mktemp("extracted")
-    manifest = write_videos(folder / "videos")
-    return Extracted(folder, manifest, extract(folder, manifest, small_params()))
 
 
 def beside(extracted: Extracted, folder: Path) -> Path:

@@ -11,117 +11,18 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
-
-# These run once prefect is among the project's dependencies.
-pytest.importorskip("prefect")
-
-import psutil
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
-from flows.train import train
 from flows.workspace import isolated_tree, save_experiment
-from tests.support.project import ROOT, Project, wait_for
+from tests.support.flow_runs import flow_run_id, logs, run, task_runs
+from tests.support.project import Project, wait_for
+from tests.support.scripts import DIAMOND, Toy, toy
 from tests.support.toy import commit
 
-DIAMOND = {
-    "source": [],
-    "left": ["out/source"],
-    "right": ["out/source"],
-    "join": ["sides"],
-    "aside": [],
-}
-"""The stages of most tests, and what each reads; left and right write into sides/, the others into out/."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect server with a database of its own, for flows that run here and for those in other processes."""
-    home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        patch.setenv("DO_NOT_TRACK", "1")
-        patch.setenv("PYTHONPATH", str(ROOT))
-        with temporary_settings({PREFECT_HOME: home}), prefect_test_harness(server_startup_timeout=120):
-            patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
-            yield
-
-
-class Toy(Project):
-    """A project of shell scripts, one a stage; each run of one adds its name to the file `ran` beside the project."""
-
-    def script(self, stage: str, text: str = "") -> None:
-        """Give a stage other commands to begin with; in the end it writes all that it reads."""
-        lines = [
-            text,
-            "mkdir -p out sides",
-            f"echo {stage} reads",
-            f"cat {stage}.sh $(find $READS -type f | sort) > $OUT",
-            "",
-        ]
-        (self.folder / f"{stage}.sh").write_text("\n".join(lines))
-
-    @property
-    def ran(self) -> list[str]:
-        """The stages that have run, in the order in which they began."""
-        path = self.folder.parent / "ran"
-        return path.read_text().split() if path.exists() else []
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `python -m flows.train`."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "flows.train", *arguments],
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def processes(self) -> list[psutil.Process]:
-        """What runs in the project, or in a work tree of it."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                inside = process.pid != os.getpid() and Path(process.cwd()).is_relative_to(self.folder)
-                if inside and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
-
-
-def toy(folder: Path, reads: dict[str, list[str]] = DIAMOND) -> Toy:
-    """Make and commit a project in folder/project."""
-    project = Toy(folder / "project")
-    project.folder.mkdir(parents=True)
-    shutil.copy(ROOT / "params.yaml", project.folder)
-    stages = {}
-    for stage, deps in reads.items():
-        project.script(stage)
-        out = f"{'sides' if stage in ('left', 'right') else 'out'}/{stage}"
-        stages[stage] = {
-            "cmd": f"echo {stage} >> {folder}/ran; READS='{stage}.sh {' '.join(deps)}' OUT={out} bash -e {stage}.sh",
-            "deps": [f"{stage}.sh", *deps],
-            "params": ["distill.alpha"] if stage == "right" else ["train.epochs"],
-            "outs": [out],
-        }
-    YAML().dump({"stages": stages}, project.folder / "dvc.yaml")
-    (project.folder / ".gitignore").write_text("/.scratch/\n/.prefect/\n")
-    project.run("git", "init", "--quiet", "--initial-branch", "main")
-    project.run("dvc", "init", "--quiet")
-    project.run("dvc", "config", "core.analytics", "false")
-    commit(project, "start")
-    return project
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture
@@ -132,29 +33,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     for key, value in made.environment().items():
         monkeypatch.setenv(key, value)
     return made
-
-
-def run(**parameters: Any) -> State[Any]:
-    """Run the flow in this process and return how it ended."""
-    return train(**parameters, return_state=True)
-
-
-def flow_run_id(state: State[Any]) -> UUID:
-    found = state.state_details.flow_run_id
-    assert found is not None
-    return found
-
-
-def task_runs(state: State[Any]) -> dict[str, TaskRun]:
-    """The task runs of a flow run by name, once the server has noted how all have ended."""
-    own = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id(state)]))
-
-    def ended() -> list[TaskRun] | None:
-        with get_client(sync_client=True) as client:
-            found = client.read_task_runs(flow_run_filter=own)
-        return found if all(each.state and each.state.is_final() for each in found) else None
-
-    return {each.name: each for each in wait_for(ended)}
 
 
 def files(project: Project) -> list[Path]:
@@ -495,22 +373,3 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(
     assert message in str(state.message)
     assert project.ran == []
     assert task_runs(state) == {}
-
-
-def logs(state: State[Any]) -> str:
-    """All that a flow run has logged, once the server has its last line."""
-    own = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id(state)]))
-
-    def complete() -> str | None:
-        with get_client(sync_client=True) as client:
-            found, offset = [], 0
-            while page := client._client.post(
-                "/logs/filter", json={"logs": own.model_dump(mode="json"), "offset": offset, "sort": "TIMESTAMP_ASC"}
-            ).json():
-                found += page
-                offset += len(page)
-        messages = [each["message"] for each in found]
-        ended = messages and f"Finished in state {state.type.value.title()}" in messages[-1].splitlines()[-1]
-        return "\n".join(messages) if ended else None
-
-    return str(wait_for(complete))

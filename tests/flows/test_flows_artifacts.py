@@ -6,13 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-# These run once prefect is among the project's dependencies.
-pytest.importorskip("prefect")
-
 import httpx
 import pandas as pd
+import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact, State
@@ -29,11 +25,13 @@ from cpfd.params.schema import Dataset
 from cpfd.stages import evaluate, report
 from cpfd.validation.dataset import validate_dataset
 from flows import artifacts
-from tests.flows.test_flows import Toy, flow_run_id, logs, run, task_runs, toy
-from tests.flows.test_flows import server as server  # its fixture is this module's too
+from tests.support.flow_runs import flow_run_id, logs, run, task_runs
+from tests.support.scripts import Toy, toy
 from tests.support.small import read_params
 from tests.support.toy import commit
 from tests.support.trained import write_gated_project
+
+pytestmark = pytest.mark.usefixtures("server")
 
 URL = "http://127.0.0.1:4201"
 WRITES = {

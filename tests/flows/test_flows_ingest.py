@@ -10,21 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-# These run once prefect is among the project's dependencies.
-pytest.importorskip("prefect")
-
 import httpx
 import pandas as pd
+import pytest
 from ruamel.yaml import YAML
 
 from cpfd.errors import CpfdError
-from tests.cli.test_cli import save_student
-from tests.flows.test_flows import server as server  # its fixture is this module's too
 from tests.support.clips import write_clip
 from tests.support.project import IDENTITY, ROOT, Project
 from tests.support.small import read_params
+from tests.support.student import save_student
+
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -36,7 +35,7 @@ from cpfd.student.package import assemble_student, write_package
 from cpfd.student.student import Student
 from cpfd.training.batches import ClipDataset
 from cpfd.training.fit import network_config, predict_logits
-from tests.support.small import CLASSES, ONE_LAYER, VIT, extract, save_text, save_vision, small_params, write_videos
+from tests.support.small import CLASSES, ONE_LAYER, VIT, Extracted, extract, save_text, save_vision, small_params
 
 VISION = {
     "vit": VIT,
@@ -48,21 +47,6 @@ VISION = {
         vision_config={**ONE_LAYER, "image_size": 64, "patch_size": 16}, text_config={**ONE_LAYER, "vocab_size": 9}
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the small data set's videos, its manifest, and its features by the bundled backbones."""
-    folder = tmp_path_factory.mktemp("models")
-    manifest = write_videos(folder / "videos")
-    manifest.to_parquet(folder / "manifest.parquet")
-    extract(folder, manifest, small_params())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(folder: Path) -> FeatureStore:
-    return FeatureStore(folder / "content")
 
 
 def new_model(store: FeatureStore, *, dense_values: int = 0, seed: int = 0, **model: Any) -> XVlmForVideoClassification:
@@ -298,39 +282,35 @@ def package(model: XVlmForVideoClassification, folder: Path) -> Path:
     return elsewhere
 
 
-def logits_from_files(student: Student, folder: Path, store: FeatureStore) -> np.ndarray:
-    manifest = pd.read_parquet(folder / "manifest.parquet")
-    texts = join_text(manifest, store.meta["text_columns"])
-    files = [folder / "videos" / path if path else None for path in manifest["path"]]
+def logits_from_files(student: Student, clips: Extracted) -> np.ndarray:
+    texts = join_text(clips.manifest, clips.store.meta["text_columns"])
+    files = [clips.folder / "videos" / path if path else None for path in clips.manifest["path"]]
     return np.stack([student.logits(file, text).numpy() for file, text in zip(files, texts, strict=True)])
 
 
-def test_the_package_says_of_files_what_training_said_of_features(
-    folder: Path, store: FeatureStore, tmp_path: Path
-) -> None:
-    model = new_model(store)
+def test_the_package_says_of_files_what_training_said_of_features(extracted: Extracted, tmp_path: Path) -> None:
+    model = new_model(extracted.store)
     student = Student.load(package(model, tmp_path))
-    expected = predict_logits(model, ClipDataset(store, np.arange(24)))
+    expected = predict_logits(model, ClipDataset(extracted.store, np.arange(24)))
     # Cached features have half precision.
-    np.testing.assert_allclose(logits_from_files(student, folder, store), expected, atol=0.02)
+    np.testing.assert_allclose(logits_from_files(student, extracted), expected, atol=0.02)
     assert np.ptp(expected, axis=0).min() > 1
 
 
-def test_a_finetuned_package_needs_no_backbone_folder(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "videos").symlink_to(folder / "videos")
-    shutil.copy(folder / "manifest.parquet", tmp_path)
+def test_a_finetuned_package_needs_no_backbone_folder(extracted: Extracted, tmp_path: Path) -> None:
+    (tmp_path / "videos").symlink_to(extracted.folder / "videos")
     backbone = {
         "mode": "finetune",
         "vision": save_vision(tmp_path / "backbones" / "vit", VIT),
         "text": save_text(tmp_path / "backbones" / "bert"),
     }
-    store = extract(tmp_path, pd.read_parquet(folder / "manifest.parquet"), small_params(backbone=backbone))
+    store = extract(tmp_path, extracted.manifest, small_params(backbone=backbone))
     model = new_model(store)
     expected = predict_logits(model, ClipDataset(store, np.arange(24)))
     shipped = package(model, tmp_path)
     shutil.rmtree(tmp_path / "backbones")
     student = Student.load(shipped)
-    np.testing.assert_allclose(logits_from_files(student, tmp_path, store), expected, atol=1e-5)
+    np.testing.assert_allclose(logits_from_files(student, extracted), expected, atol=1e-5)
 
 
 def test_a_new_network_starts_from_pretrained_backbones(tmp_path: Path) -> None:

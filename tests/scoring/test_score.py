@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from cpfd.errors import CpfdError
 from cpfd.scoring import shards as scoring
 from cpfd.scoring.shards import Clips, Model, Scoring, find_model, open_scoring
-from tests.cli.test_cli import cpfd, invoke, save_student
 from tests.support.clips import write_clip
+from tests.support.commands import cpfd, invoke
 from tests.support.project import IDENTITY, Project
 from tests.support.small import CLASSES
+from tests.support.student import save_student
 
 TABLES = ["predictions.parquet", "quarantine.parquet", "summary.json"]
 

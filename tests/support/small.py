@@ -1,5 +1,6 @@
 """A data set of 24 tiny clips as `validate` leaves it, its feature store, and small backbones: in about a second."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,15 @@ def extract(
         extract=params.extract,
     )
     return FeatureStore(folder / "content")
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A data set's folder with videos/ and content/, its manifest and its features."""
+
+    folder: Path
+    manifest: pd.DataFrame
+    store: FeatureStore
 
 
 def save_vision(folder: Path, config: PreTrainedConfig) -> str:

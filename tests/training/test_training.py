@@ -1,10 +1,8 @@
 """Training learns from what each method says, for the same budget, and ends alike however often it is killed."""
 
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -23,29 +21,15 @@ from cpfd.metrics import macro_f1
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification
 from cpfd.params.schema import Distill
 from cpfd.training import crossfit
-from cpfd.training.batches import Batch, ClipDataset, Targets, load_dense, logits_table
+from cpfd.training.batches import ClipDataset, Targets, load_dense, logits_table
 from cpfd.training.crossfit import cross_fit
-from cpfd.training.fit import fit, network_config, predict_logits
+from cpfd.training.fit import network_config, predict_logits
 from cpfd.training.methods import method_targets
 from tests.support.project import ROOT
-from tests.support.small import CLASSES, extract, save_text, save_vision, small_params, write_videos
+from tests.support.small import CLASSES, Extracted, extract, save_text, save_vision, small_params
+from tests.support.training import LABELLED, POOL, Interrupted, pool, train
 
-LABELLED, POOL = np.arange(12), np.arange(16)
 PATIENT = {"patience": 1000}
-
-
-class Interrupted(ClipDataset):
-    """A data set that is interrupted when the batch of a given number is asked for."""
-
-    def __init__(self, clips: ClipDataset, batches: int, interrupt: Callable[[], None]) -> None:
-        super().__init__(clips.store, clips.rows, clips.targets, clips.dense)
-        self.left, self.interrupt = batches, interrupt
-
-    def __getitems__(self, positions: list[int]) -> Batch:
-        if self.left == 0:
-            self.interrupt()
-        self.left -= 1
-        return super().__getitems__(positions)
 
 
 class StoppedError(Exception):
@@ -54,35 +38,6 @@ class StoppedError(Exception):
 
 def stop() -> None:
     raise StoppedError
-
-
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def pool(store: FeatureStore) -> ClipDataset:
-    """All training clips, with soft targets for the unlabelled ones."""
-    targets = store.targets[POOL].copy()
-    targets[12:] = 1 / 3
-    return ClipDataset(store, POOL, Targets.of_labels(targets))
-
-
-def train(
-    clips: ClipDataset, folder: Path, *, seed: int = 0, tau: float = 1.0, **params: Any
-) -> XVlmForVideoClassification:
-    """Fit a student to `clips`, with scratch and curves below `folder`."""
-    small = small_params(train={"epochs": 4, "learning_rate": 0.01, **params})
-    return fit(
-        network_config(clips.store, small.model, small.train),
-        clips,
-        ClipDataset(clips.store, clips.store.rows("validation", labelled=True)),
-        small.train,
-        seed=seed,
-        title="student",
-        scratch=folder / "scratch",
-        curves=folder / "curves",
-        tau=tau,
-    )
 
 
 def outcome(model: XVlmForVideoClassification, folder: Path) -> dict[str, bytes]:
@@ -94,20 +49,6 @@ def outcome(model: XVlmForVideoClassification, folder: Path) -> dict[str, bytes]
 
 def curve(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / "curves" / "plots" / "metrics" / f"{name}.tsv", sep="\t")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("training")
-    manifest = write_videos(folder / "videos")
-    manifest.to_parquet(folder / "manifest.parquet")
-    extract(folder, manifest, small_params())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(folder: Path) -> FeatureStore:
-    return FeatureStore(folder / "content")
 
 
 @pytest.fixture
@@ -138,12 +79,12 @@ def test_a_student_follows_its_teacher_where_it_is_told_to(store: FeatureStore, 
     assert macro_f1(contrary, logits, "single_label") > macro_f1(labels, logits, "single_label")
 
 
-def test_several_classes_may_apply_to_a_clip(folder: Path, tmp_path: Path) -> None:
-    manifest = pd.read_parquet(folder / "manifest.parquet")
+def test_several_classes_may_apply_to_a_clip(extracted: Extracted, tmp_path: Path) -> None:
+    manifest = extracted.manifest.copy()
     both = {"cat": "cat|eel", "dog": "dog", "eel": "|", "": ""}
     manifest["label"] = manifest["label"].map(both)
     manifest.loc[0, "label"] = "cat|dog|eel"
-    (tmp_path / "videos").symlink_to(folder / "videos")
+    (tmp_path / "videos").symlink_to(extracted.folder / "videos")
     store = extract(tmp_path, manifest, small_params(dataset={"task": "multi_label"}), task="multi_label")
     assert len(store.rows("train", labelled=True)) == 12
     clips = ClipDataset(store, LABELLED)
@@ -164,15 +105,15 @@ def test_balanced_classes_speak_up_for_the_rare_one(store: FeatureStore, tmp_pat
     assert chances["balanced"] > chances["none"] + 0.1
 
 
-def test_backbones_are_trained_where_params_say_so(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "videos").symlink_to(folder / "videos")
+def test_backbones_are_trained_where_params_say_so(extracted: Extracted, tmp_path: Path) -> None:
+    (tmp_path / "videos").symlink_to(extracted.folder / "videos")
     vision = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
     backbone = {
         "mode": "finetune",
         "vision": save_vision(tmp_path / "resnet", vision),
         "text": save_text(tmp_path / "bert"),
     }
-    store = extract(tmp_path, pd.read_parquet(folder / "manifest.parquet"), small_params(backbone=backbone))
+    store = extract(tmp_path, extracted.manifest, small_params(backbone=backbone))
     clips = ClipDataset(store, LABELLED)
     undisturbed = train(clips, tmp_path / "undisturbed", epochs=3)
     before = network_config(store, small_params().model, small_params().train)
@@ -222,20 +163,21 @@ def test_the_seed_alone_decides(labelled: ClipDataset, tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from cpfd.features.store import FeatureStore
-from tests.training.test_training import Interrupted, kill, pool, train
+from tests.support.training import Interrupted, pool, train
 content, folder = map(Path, sys.argv[1:])
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 train(Interrupted(pool(FeatureStore(content)), 8, kill), folder)
 """
 
 
-def test_a_killed_training_ends_at_the_same_weights(folder: Path, store: FeatureStore, tmp_path: Path) -> None:
+def test_a_killed_training_ends_at_the_same_weights(extracted: Extracted, store: FeatureStore, tmp_path: Path) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     expected = outcome(train(pool(store), undisturbed), undisturbed)
 
-    command = [sys.executable, "-c", KILLED, str(folder / "content"), str(killed)]
+    command = [sys.executable, "-c", KILLED, str(extracted.folder / "content"), str(killed)]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert list((killed / "scratch").glob("checkpoint-*/trainer_state.json"))

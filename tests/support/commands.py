@@ -1,0 +1,25 @@
+"""The command line, installed or in this process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from cpfd.cli import app
+from cpfd.errors import CpfdError
+
+
+def cpfd(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in `folder`."""
+    command = [str(Path(sys.executable).with_name("cpfd")), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "150"})
+
+
+def invoke(*arguments: str | Path) -> Result:
+    """Run a command in this process; its CpfdError is raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "150"})
+    if isinstance(result.exception, CpfdError):
+        raise result.exception
+    return result
