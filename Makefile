@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 4200
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help install demo up down test test-slow lint lock clean
+.PHONY: help install demo up down test test-slow lint hooks lock clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -39,6 +39,9 @@ lint: .venv/.installed  ## Check style and types
 	ruff check .
 	ruff format --check .
 	mypy
+
+hooks: .venv/.installed  ## Run what `git commit` runs, on every file
+	pre-commit run --all-files
 
 # First what the pipeline needs, which decides what its stages run with; then what developers and flows need on top.
 lock:  ## Resolve the newest allowed versions: constraints.txt for the pipeline, constraints-dev.txt for all else

@@ -1,0 +1,1 @@
+"""Programs that measure: methods against each other, orchestration, the command line's start, simple models."""

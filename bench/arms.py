@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from cpfd.training.methods import method_targets
 from cpfd.training.students import train_student
 
 ARMS = Path("arms")
+TRAINED = ARMS / "trained"
+"""A folder for each key: models that several arms may share."""
 
 
 def train_arms(task: Task, seed: int, methods: list[Method]) -> None:
@@ -62,7 +65,7 @@ def _train_arm(
         arm,
         key,
         store,
-        lambda scratch: train_student(
+        lambda: train_student(
             store,
             rows,
             targets,
@@ -71,7 +74,7 @@ def _train_arm(
             tau=tau,
             seed=seed,
             title=arm,
-            scratch=scratch,
+            scratch=TRAINED / key / "scratch",
         )[1],
     )
 
@@ -79,24 +82,22 @@ def _train_arm(
 def _simple_arms(store: FeatureStore, inputs: list[Path]) -> None:
     """Majority, TF-IDF with logistic regression, gradient boosting on dense features; at most two settings of each."""
     manifest, dense = (read_table(VALIDATED / f"{name}.parquet") for name in ("manifest", "dense"))
+    inside = [*inputs, Path(simple_models.__file__)]
+    for name, model in simple_models.models(store, manifest, dense).items():
+        _kept(name, fingerprint(inside, name), store, partial(_simple_logits, store, model))
+
+
+def _simple_logits(store: FeatureStore, model: simple_models.Model) -> pd.DataFrame:
     judged = np.concatenate([store.rows(split, labelled=True) for split in ("validation", "test")])
-    train = store.rows("train", labelled=True)
-    for name, build in simple_models.models(store, manifest, dense).items():
-        inside = [*inputs, Path(simple_models.__file__)]
-        _kept(
-            name,
-            fingerprint(inside, name),
-            store,
-            lambda _, build=build: logits_table(store, judged, build(train)[judged]),
-        )
+    return logits_table(store, judged, model(store.rows("train", labelled=True))[judged])
 
 
-def _kept(arm: str, key: str, store: FeatureStore, train: Callable[[Path], pd.DataFrame]) -> None:
+def _kept(arm: str, key: str, store: FeatureStore, train: Callable[[], pd.DataFrame]) -> None:
     """Train what no arm with this key has trained before: where a method's targets are another's, so are its bits."""
-    folder = ARMS / "trained" / key
+    folder = TRAINED / key
     if not (folder / "result.json").exists():
         started = time.process_time()
-        logits = train(folder / "scratch")
+        logits = train()
         seconds = time.process_time() - started
         write_table(folder / "logits.parquet", logits)
         score = validation_score(store, logits)
@@ -120,4 +121,4 @@ def chosen(folder: Path, arms: list[str]) -> tuple[dict[str, Any], Path] | None:
     if not trained:
         return None
     best = max(trained, key=lambda result: result["validation_macro_f1"])
-    return best, folder / ARMS / "trained" / best["key"] / "logits.parquet"
+    return best, folder / TRAINED / best["key"] / "logits.parquet"

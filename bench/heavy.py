@@ -1,4 +1,4 @@
-"""Heavy-model features of every frame, a dense table: `python -m bench.heavy CLIPS TABLE [--stride N]`.
+"""Heavy-model features of every frame, a dense table: `python -m bench.heavy --help`.
 
 A student sees a few small frames. Here EfficientNet-Lite0 sees every frame (or every N-th) at 96 x 96 pixels; the
 dense features of a clip are mean, standard deviation and mean absolute change from frame to frame of its 1,280 values,
@@ -6,18 +6,20 @@ each projected to 32 by a fixed random matrix (Johnson-Lindenstrauss): one fitte
 split.
 """
 
-import argparse
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
+import typer
 from tqdm import tqdm
 
+from bench import command
 from cpfd.datasets.video import decode, to_rgb
+from cpfd.errors import CpfdError
 from cpfd.features.backbones import EFFICIENTNET, VisionEncoder, vision_spec
 from cpfd.files import write_table
 from cpfd.importing.folder import SUFFIXES
@@ -61,17 +63,20 @@ def _encode(encoder: VisionEncoder, clip: Path, stride: int) -> np.ndarray:
     return torch.cat(features).numpy()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.heavy", description=__doc__)
-    parser.add_argument("clips", type=Path)
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--stride", type=int, default=1)
-    options = parser.parse_args()
-    clips = sorted(path for path in options.clips.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not clips:
-        sys.exit(f"error: {options.clips}: no clips found")
-    write_table(options.table, heavy_table(clips, options.stride))
+def main(
+    clips: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of videos, subfolders included.")],
+    table: Annotated[Path, typer.Argument(dir_okay=False, help="The table to write, .parquet or .csv.")],
+    stride: Annotated[int, typer.Option(min=1, help="Look at every N-th frame.")] = 1,
+) -> None:
+    """Write dense features of clips as a heavy model sees them, for `cpfd import folder --dense TABLE`.
+
+    Example: python -m bench.heavy clips heavy.parquet --stride 4
+    """
+    found = sorted(path for path in clips.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise CpfdError(f"{clips}: no clip in this folder; expected files that end in {', '.join(SUFFIXES)}")
+    write_table(table, heavy_table(found, stride))
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -21,10 +21,12 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
+from bench import command
+from bench.tasks import ROOT
+from cpfd.errors import CpfdError
 from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
 from flows.workspace import parse_overrides, rewrite_params
 
-ROOT = Path(__file__).parents[1]
 DVC = (sys.executable, "-m", "dvc")
 SERVER = """
 import os, time, urllib.request
@@ -62,6 +64,10 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print every single time as JSON.")] = False,
 ) -> None:
     """Measure `python -m flows.train` against `dvc repro`, from empty and with everything cached.
+
+    Each time is told on standard error as it comes.
+
+    Example: python -m bench.orchestration --stages 10
 
     Example: python -m bench.orchestration --demo --set demo.clips=100
     """
@@ -123,12 +129,13 @@ def _round(template: Path, folder: Path, times: Times) -> None:
             began = time.perf_counter()
             _run(project, *commands[way])
             times[state][way].append(time.perf_counter() - began)
+            print(f"{state}, {way}: {times[state][way][-1]:.1f} s", file=sys.stderr, flush=True)
         if len({(project / LOCK_FILE).read_bytes() for project in projects.values()}) > 1:
-            raise SystemExit(f"{state}: the flow has left another {LOCK_FILE} than `dvc repro`")
+            raise CpfdError(f"{state}: the flow has left another {LOCK_FILE} than `dvc repro`")
     shutil.rmtree(folder)
 
 
-def _run(folder: Path, *command: str) -> str:
+def _run(folder: Path, *words: str) -> str:
     """What a command prints; one that fails ends the benchmark."""
     environment = {
         **{key: value for key, value in os.environ.items() if key not in HIDDEN},
@@ -137,10 +144,10 @@ def _run(folder: Path, *command: str) -> str:
         "PREFECT_HOME": str(folder / ".prefect"),
         "DVC_NO_ANALYTICS": "1",
     }
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
-        raise SystemExit("\n".join([f"{shlex.join(command)} failed:", *lines[-20:]]))
+        raise CpfdError("\n".join([f"{shlex.join(words)} failed:", *lines[-20:]]))
     return done.stdout
 
 
@@ -163,4 +170,4 @@ def _table(times: Mapping[str, Mapping[str, list[float]]], stages: int) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -1,8 +1,4 @@
-"""How far simple models get on the data set that was extracted last: `python -m bench.probes`.
-
-Logistic regression on frozen features, averaged over frames and words, on the scaled dense table, and on both, trained
-on the labels of the training split; the regularisation is chosen on the validation split, and the test split is scored.
-"""
+"""How far linear probes get on the data set that was extracted last: `python -m bench.probes --help`."""
 
 import warnings
 
@@ -10,6 +6,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from bench import command
+from bench.simple_models import all_classes
 from cpfd.features.store import FeatureStore
 from cpfd.metrics import macro_f1
 from cpfd.paths import CONTENT, DENSE
@@ -19,27 +17,37 @@ STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 def main() -> None:
+    """Fit logistic regressions on frozen features, and print a table of their macro-F1.
+
+    Inputs are features averaged over frames and words, the scaled dense table, and both. Training has the labels of the
+    training split, the validation split chooses the regularisation, the test split is scored.
+
+    Example: dvc repro dense && python -m bench.probes
+    """
     store = FeatureStore(CONTENT)
     rows = {split: store.rows(split, labelled=True) for split in ("train", "validation", "test")}
-    every = np.arange(len(store.index))
-    content = store.content(every)
-    mask = content["text_mask"][..., None]
-    text = (content["text"].astype(np.float32) * mask).sum(1) / np.maximum(mask.sum(1), 1)
-    inputs = {}
-    if store.meta["text_columns"]:
-        inputs["text"] = text
-    if store.meta["frames"]:
-        inputs["frames"] = content["frames"].astype(np.float32).mean((1, 2))
-    inputs["content"] = np.concatenate(list(inputs.values()), axis=1)
-    inputs["dense"] = load_dense(DENSE, store)
-    inputs["content and dense"] = np.concatenate([inputs["content"], inputs["dense"]], axis=1)
     print("| input | macro-F1 on validation | macro-F1 on test |\n|---|---|---|")
-    for name, features in inputs.items():
+    for name, features in _inputs(store).items():
         center, spread = features[rows["train"]].mean(0), features[rows["train"]].std(0) + 1e-6
         scaled = (features - center) / spread
         scores = [_fit(store, rows, scaled, strength) for strength in STRENGTHS]
         validation, test = max(scores)
         print(f"| {name} | {validation:.3f} | {test:.3f} |", flush=True)
+
+
+def _inputs(store: FeatureStore) -> dict[str, np.ndarray]:
+    """What there is to train on by name: features[N, D] of all clips."""
+    content = store.content(np.arange(len(store.index)))
+    mask = content["text_mask"][..., None]
+    inputs = {}
+    if store.meta["text_columns"]:
+        inputs["text"] = (content["text"].astype(np.float32) * mask).sum(1) / np.maximum(mask.sum(1), 1)
+    if store.meta["frames"]:
+        inputs["frames"] = content["frames"].astype(np.float32).mean((1, 2))
+    inputs["content"] = np.concatenate(list(inputs.values()), axis=1)
+    inputs["dense"] = load_dense(DENSE, store)
+    inputs["content and dense"] = np.concatenate([inputs["content"], inputs["dense"]], axis=1)
+    return inputs
 
 
 def _fit(
@@ -50,17 +58,12 @@ def _fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=strength, max_iter=300).fit(features[rows["train"]], labels)
-    scores = []
-    for split in ("validation", "test"):
-        logits = np.full((len(rows[split]), len(store.classes)), -np.inf)
-        logits[:, model.classes_] = (
-            model.decision_function(features[rows[split]])
-            if len(model.classes_) > 2
-            else (np.outer(model.decision_function(features[rows[split]]), [-1, 1]))
-        )
-        scores.append(macro_f1(store.targets[rows[split]], logits, "single_label"))
-    return scores[0], scores[1]
+    logits = all_classes(model.predict_log_proba(features), model.classes_, len(store.classes))
+    validation, test = (
+        macro_f1(store.targets[rows[split]], logits[rows[split]], "single_label") for split in ("validation", "test")
+    )
+    return validation, test
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

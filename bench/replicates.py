@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def seed_folder(task: Task, seed: int) -> Path:
 
 
 @contextlib.contextmanager
-def project(folder: Path, params: dict) -> Iterator[Params]:
+def project(folder: Path, params: dict[str, Any]) -> Iterator[Params]:
     """Make `folder` a project with these parameters and work in it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PIPELINE_FILE).unlink(missing_ok=True)
@@ -93,7 +94,7 @@ def _cached_stage(stage: str, outputs: list[Path], inputs: list[Path], run: Call
     _cached("-".join([stage, *args]), outputs, [*inputs, CODE / f"{stage}.txt"], [params], lambda: run(*args))
 
 
-def _cached(name: str, outputs: list[Path], inputs: list[Path], values: list, run: Callable[[], None]) -> None:
+def _cached(name: str, outputs: list[Path], inputs: list[Path], values: list[Any], run: Callable[[], None]) -> None:
     """Run what has not run with these inputs yet; a stamp beside the data says with which ones it has."""
     stamp = STAMPS / f"{name}.json"
     key = fingerprint(inputs, values)
@@ -146,11 +147,11 @@ def _build(task: Task, seed: int, params: Params, base: Path) -> None:
         write_table(aside / "dense.parquet", dense)
         write_json(aside / "dataset.json", read_json(base / VALIDATED / "dataset.json"))
     index = read_table(base / CONTENT / "index.parquet")
-    names = manifest.columns.intersection(["split", "label", "creator_id"])
+    names = [name for name in ("split", "label", "creator_id") if name in manifest]
     columns = manifest.set_index("video_id").loc[index["video_id"], names]
     with written_aside(CONTENT) as aside:
         aside.mkdir()
-        write_table(aside / "index.parquet", index.assign(**{name: columns[name].to_numpy() for name in columns}))
+        write_table(aside / "index.parquet", index.assign(**{name: columns[name].to_numpy() for name in names}))
         write_json(aside / "meta.json", read_json(base / CONTENT / "meta.json"))
         (aside / "shards").symlink_to(base / CONTENT / "shards")
 

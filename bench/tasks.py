@@ -14,6 +14,7 @@ from cpfd.params.schema import Params
 
 ROOT = Path(__file__).parent.parent
 TASKS = ROOT / "bench" / "tasks"
+METHODS = ROOT / "bench" / "methods.yaml"
 Overlay = dict[str, dict[str, Any]]
 
 QUICK: Overlay = {"train": {"epochs": 4}, "crossfit": {"folds": 3}}
@@ -91,9 +92,15 @@ def load_tasks(names: list[str], *, quick: bool) -> list[Task]:
     return [_load_task(name, quick=quick) for name in names or known]
 
 
-def load_methods(*, quick: bool) -> list[Method]:
-    """The methods of bench/methods.yaml; in a quick run, only the first setting of each."""
-    content = YAML(typ="safe").load(ROOT / "bench" / "methods.yaml")
+def load_methods(names: list[str], *, quick: bool) -> list[Method]:
+    """The methods of these names and `none`, or all; in a quick run, only the first setting of each.
+
+    Raises CpfdError for a name that is none of bench/methods.yaml.
+    """
+    content = YAML(typ="safe").load(METHODS)
+    known = content["methods"]
+    if unknown := [name for name in names if name not in known]:
+        raise CpfdError(f"no method {', '.join(unknown)} in bench/methods.yaml; there are: {', '.join(known)}")
     settings = content["settings"][: 1 if quick else None]
     return [
         Method(
@@ -103,7 +110,8 @@ def load_methods(*, quick: bool) -> list[Method]:
             judge=entry.get("judge", "teacher"),
             grid=[overlaid(entry.get("params", {}), setting) for setting in settings],
         )
-        for name, entry in content["methods"].items()
+        for name, entry in known.items()
+        if name in {"none", *(names or known)}
     ]
 
 

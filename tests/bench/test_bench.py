@@ -9,6 +9,8 @@ import pytest
 
 from bench import arms, intervals, outcomes, replicates, run, tasks, thresholds
 from bench.labels import flip, hide
+from bench.page import markdown
+from bench.record import Record
 from bench.tasks import Method, Task
 from cpfd.errors import CpfdError
 from cpfd.files import read_json, read_table
@@ -95,21 +97,22 @@ def test_every_task_and_method_of_the_repository_is_valid() -> None:
     found = tasks.load_tasks([], quick=False)
     assert {"youtube", "youtube-noisy", "youtube-few", "fights", "demo"} <= {task.name for task in found}
     for task in found:
-        for method in tasks.load_methods(quick=False):
+        for method in tasks.load_methods([], quick=False):
             for overlay in method.grid:
                 assert task.checked(3, overlay).split.seed == 3
-    budgets = {len(method.grid) for method in tasks.load_methods(quick=False)}
+    budgets = {len(method.grid) for method in tasks.load_methods([], quick=False)}
     assert len(budgets) == 1, "every method is tuned over as many settings"
 
 
-def test_an_unknown_task_is_refused_and_absent_data_are_a_clear_skip(
+def test_unknown_names_are_refused_and_absent_data_are_a_clear_skip(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(CpfdError, match="no task nowhere in bench/tasks; there are: demo, fights"):
         tasks.load_tasks(["nowhere"], quick=False)
+    with pytest.raises(CpfdError, match=r"no method magic in bench/methods\.yaml; there are: none, smoothing"):
+        tasks.load_methods(["magic"], quick=False)
     monkeypatch.setenv("CPFD_SHARED_DATA", str(tmp_path / "absent"))
-    monkeypatch.setattr("sys.argv", ["bench.run", "youtube"])
-    run.main()
+    run.main(["youtube"])
     assert "youtube: skipped, no real data at" in capsys.readouterr().err
 
 
@@ -213,8 +216,8 @@ def test_a_second_run_trains_nothing_and_a_new_method_trains_itself_alone(
     arms.train_arms(words, 5, [METHODS[0], harder])
     assert trained == ["harder-0"]
 
-    found = outcomes.task_table(words, [5], METHODS)
-    assert {"teacher", "none", "self", "posterior", "auto", "majority", "tfidf", "boosting"} <= set(found.rows)
-    page = outcomes.markdown([found], outcomes.overall([found]))
-    assert "| Student |" in page
-    assert "auto chooses" in page
+    found = outcomes.task_outcome(words, [5], METHODS)
+    assert {"teacher", "none", "self", "posterior", "auto", "majority", "tfidf", "boosting"} <= set(found.record.models)
+    written = markdown(Record(tasks=[found.record], overall=outcomes.overall([found])), [words])
+    assert "| Student |" in written
+    assert "auto chooses" in written
