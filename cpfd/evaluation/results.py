@@ -63,9 +63,12 @@ def build_split(
     """Build split `name` from the logits of each model: one table per run, under the name that errors give it.
 
     index: `video_id`, `split`, `label` and `creator_id` of all clips. Raises CpfdError where the split has no labelled
-    clip, and where a table does not hold exactly the labelled clips of the split.
+    clip, and where a table does not hold exactly the labelled clips of the split. Unlabelled clips, which the teacher
+    judges as well, are left out.
     """
-    clips = index[(index["split"] == name) & (index["label"] != "")].sort_values("video_id")
+    labelled = index["label"] != ""
+    clips = index[(index["split"] == name) & labelled].sort_values("video_id")
+    unlabelled = index["video_id"][~labelled]
     if clips.empty:
         raise CpfdError(f"the {name} split has no labelled clip to evaluate on: label some clips of it in the manifest")
     # A clip of an unknown creator is its own cluster; the prefix keeps creators and clips of one name apart.
@@ -79,7 +82,10 @@ def build_split(
         clusters=np.unique(owners.astype(str), return_inverse=True)[1],
         logits={
             model: np.stack(
-                [_split_logits(source, table, name, clips["video_id"], len(classes)) for source, table in runs.items()]
+                [
+                    _split_logits(source, table, name, clips["video_id"], unlabelled, len(classes))
+                    for source, table in runs.items()
+                ]
             )
             for model, runs in tables.items()
         },
@@ -230,10 +236,10 @@ def _read_logits(path: Path) -> pd.DataFrame:
 
 
 def _split_logits(
-    source: str, table: pd.DataFrame, split: str, video_ids: pd.Series, classes: int
+    source: str, table: pd.DataFrame, split: str, video_ids: pd.Series, unlabelled: pd.Series, classes: int
 ) -> NDArray[np.float32]:
-    """The logits[N, C] of a split's clips in the order of `video_ids`, from a table that errors call `source`."""
-    table = table[table["split"] == split].set_index("video_id")
+    """The logits[N, C] of a split's labelled clips, `video_ids`, in their order; errors call the table `source`."""
+    table = table[(table["split"] == split) & ~table["video_id"].isin(unlabelled)].set_index("video_id")
     if not table.index.is_unique:
         twice = table.index[table.index.duplicated()].unique().sort_values()
         raise CpfdError(f"{source}: {_first(twice)} in it twice; remove the file and run `dvc repro`")

@@ -63,7 +63,8 @@ def write_trained_project(
         for seed in range(1 if model == "teacher" else 3):
             name = "teacher" if model == "teacher" else f"students/{model}-{seed}"
             logits = 2 * (margin * (2 * targets - 1) + noise[seed]).astype(np.float32)
-            write_logits(folder / "models" / name / "logits.parquet", index[scored], logits[scored])
+            judged = np.ones(clips, bool) if model == "teacher" else scored  # the teacher judges every clip
+            write_logits(folder / "models" / name / "logits.parquet", index[judged], logits[judged])
 
     train = index[index["split"] == "train"]
     oof = (2 * targets + noise[0])[train.index]
