@@ -46,6 +46,8 @@ TINY = {
         "max_latency_ratio": 100.0,
     },
 }
+DENSE_READERS = {"validate", "dense", "teacher", "crossfit@teacher"}
+"""The stages that may read dense features."""
 PREFECT = ("prefect.yaml", "prefect.toml")
 IDENTITY = {
     f"GIT_{who}_{key}": value
@@ -159,6 +161,6 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
 
 def read_trace(trace: Path, stage: str) -> tuple[set[str], set[str]]:
     """Params and files that the stage's runs have read."""
-    runs = [json.loads(path.read_text()) for path in trace.glob(f"{stage}-*.json")]
+    runs = [json.loads(path.read_text()) for path in trace.glob(f"{stage}[-@]*.json")]
     assert runs, f"stage {stage} left no trace"
     return {key for run in runs for key in run["params"]}, {file for run in runs for file in run["files"]}

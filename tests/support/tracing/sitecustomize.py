@@ -1,7 +1,4 @@
-"""Loaded by Python at start when on PYTHONPATH: writes down which params and files a stage reads.
-
-Python-level opens alone are seen; libraries that read files in C++ or Rust are not.
-"""
+"""Loaded by Python at start when on PYTHONPATH: writes down which params and files a stage reads."""
 
 import atexit
 import json
@@ -9,20 +6,17 @@ import os
 import sys
 from pathlib import Path
 
-if "CPFD_TRACE" in os.environ and any(word.startswith("cpfd.stages.") for word in sys.orig_argv):
-    stage = next(word for word in sys.orig_argv if word.startswith("cpfd.stages.")).removeprefix("cpfd.stages.")
-    here = os.getcwd()
-    sys.path.insert(0, here)  # as `python -m` does a little later
-    files: set[str] = set()
+MODULE = next((word for word in sys.orig_argv if word.startswith("cpfd.stages.")), None)
+
+if "CPFD_TRACE" in os.environ and MODULE:
+    from opened import watch_opens
+
+    here = Path.cwd()
+    sys.path.insert(0, str(here))  # as `python -m` does a little later
+    arguments = sys.orig_argv[sys.orig_argv.index(MODULE) + 1 :]
+    run = "@".join([MODULE.removeprefix("cpfd.stages."), *filter(None, ["-".join(arguments)])])  # as DVC names it
+    opened = watch_opens(here)
     keys: set[str] = set()
-
-    def note_open(event: str, arguments: tuple) -> None:
-        if event == "open" and isinstance(arguments[0], str | os.PathLike) and not (arguments[2] or 0) & os.O_WRONLY:
-            path = os.path.abspath(arguments[0])
-            if path.startswith(here + os.sep) and os.path.isfile(path):
-                files.add(os.path.relpath(path, here))
-
-    sys.addaudithook(note_open)
 
     from cpfd.params.schema import Group, Params
 
@@ -35,5 +29,6 @@ if "CPFD_TRACE" in os.environ and any(word.startswith("cpfd.stages.") for word i
 
     @atexit.register
     def write() -> None:
-        trace = {"params": sorted(keys), "files": sorted(files)}
-        Path(os.environ["CPFD_TRACE"], f"{stage}-{os.getpid()}.json").write_text(json.dumps(trace))
+        files = sorted(str(path.relative_to(here)) for path in opened())
+        trace = {"params": sorted(keys), "files": files}
+        Path(os.environ["CPFD_TRACE"], f"{run}-{os.getpid()}.json").write_text(json.dumps(trace))
