@@ -38,7 +38,7 @@ def train_arms(task: Task, seed: int, methods: list[Method]) -> None:
         tables = {role: read_table(CROSSFIT / f"{role}.parquet") for role in ("teacher", "student")}
         teacher = read_table(MODELS / "teacher" / "logits.parquet")
         inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", CODE / "student.txt"]
-        write_json(ARMS / "summary.json", assess(store, tables["teacher"], tables["student"], params.distill).summary)
+        assess(store, tables["teacher"], tables["student"], params.distill).report.write(ARMS / "summary.json")
         for method in methods:
             for number, overlay in enumerate(method.grid):
                 own = task.checked(seed, overlay)

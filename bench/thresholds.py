@@ -3,13 +3,13 @@
 For each task in turn, the thresholds that would have served the other tasks best are applied to it.
 """
 
-from dataclasses import fields
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from cpfd.distill.confidence import Evidence, choose_method
+from cpfd.distill.confidence import choose_method, shown_eta
+from cpfd.reports.confidence import Evidence
 
 MIN_ETAS = (0.05, 0.1, 0.15, 0.2, 0.3)
 MIN_GAINS = (0.0, 0.03, 0.06, 0.1)
@@ -18,8 +18,8 @@ SHIPPED = ("none", "posterior")
 
 def decide(summary: dict[str, Any], min_eta: float, min_gain: float) -> str:
     """What the rule chooses from the evidence of a seed (data/confidence/summary.json)."""
-    evidence = Evidence(**{field.name: summary[field.name] for field in fields(Evidence)})
-    return choose_method(evidence, evidence.shown_eta(min_eta), summary["unlabelled"], min_gain)[0]
+    evidence = Evidence.model_validate({name: summary[name] for name in Evidence.model_fields})
+    return choose_method(evidence, shown_eta(evidence, min_eta), summary["unlabelled"], min_gain)[0]
 
 
 def leave_one_out(

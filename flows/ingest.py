@@ -25,6 +25,7 @@ from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, remove
 from cpfd.paths import RAW
 from cpfd.project.revision import git
+from cpfd.reports.validation import ValidationReport
 from flows.artifacts import show_validation
 from flows.retries import RETRIES, worth_a_retry
 from flows.workspace import dvc, has_origin, require_remote
@@ -109,7 +110,7 @@ def read_source(source: AnySource) -> "Imported":
 
 
 @task(name="validate", tags=["cpu"], retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE, **RETRIES)
-def validate(name: str, labels: Literal["single_label", "multi_label"] | None, folder: Path) -> dict[str, Any]:
+def validate(name: str, labels: Literal["single_label", "multi_label"] | None, folder: Path) -> ValidationReport:
     """Validate folder/raw with the settings of params.yaml; what was found stays in `reports` and `validated` there.
 
     Raises CpfdError where a critical expectation is not met; the report is shown in either case.
@@ -189,7 +190,7 @@ def ingest(
     from cpfd.importing.sources import import_dataset
 
     target, folder = RAW / name, SCRATCH / "ingest" / name
-    report: dict[str, Any] = {}
+    validated: list[ValidationReport] = []
     try:
         _refuse_early(push)
         with ExitStack() as undo:
@@ -199,14 +200,14 @@ def ingest(
                 raw = folder / "raw"
                 undo.callback(remove, raw)
                 write_dataset(raw, imported.manifest, imported.dense, imported.videos)
-                report.update(validate(name, labels, folder))
+                validated.append(validate(name, labels, folder))
                 undo.enter_context(_brought_back_on_failure(target, folder / "previous"))
                 # The files that were validated are those that are registered, whatever happens to the source.
                 return replace(imported, videos={path: raw / "videos" / path for path in imported.videos})
 
             summary = import_dataset(name, read_validated, force=force, dvc=False)
             add(target)
-        clips, version = sum(report["dataset"]["clips"].values()), report["dataset"]["version"]
+        clips, version = sum(validated[0].dataset.clips.values()), validated[0].dataset.version
         if push:
             push_data(target)
         sha = _commit(target, f"Update data set {name}: {clips} clips, version {version}", push) if commit else None

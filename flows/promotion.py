@@ -23,7 +23,8 @@ from cpfd.files import read_json
 from cpfd.paths import PACKAGE
 from cpfd.project.revision import open_revision, open_version
 from cpfd.promotion import promote as registry
-from cpfd.reports import GATE, METRICS
+from cpfd.reports.gate import GateReport
+from cpfd.reports.metrics import MetricsReport
 from flows.workspace import Commit, committed_tree, fetch_commit
 
 Promote = Literal["never", "ask", "auto"]
@@ -61,7 +62,7 @@ def remember(folder: Path, message: str, commit: Commit) -> Trained:
     """Keep with the flow run what it has trained in `folder`, and return it."""
     from cpfd.evaluation.verdict import verdict
 
-    metrics, gate = read_json(folder / METRICS), read_json(folder / GATE)
+    metrics, gate = read_json(folder / MetricsReport.path), read_json(folder / GateReport.path)
     trained = Trained(message=message, commit=commit, passed=gate["passed"], summary=verdict(metrics, gate))
     create_flow_run_input(_TRAINED, trained.model_dump())
     return trained

@@ -42,7 +42,8 @@ from cpfd.params.load import parse_yaml
 from cpfd.params.schema import Params
 from cpfd.paths import CODE, PARAMS_FILE, REPORTS
 from cpfd.project.graph import families
-from cpfd.reports import GATE, METRICS
+from cpfd.reports.gate import GateReport
+from cpfd.reports.metrics import MetricsReport
 from flows import promotion
 from flows.artifacts import StageView
 from flows.pipeline import Pipeline, read_pipeline, sort_lock
@@ -276,8 +277,8 @@ def _show_results(folder: Path) -> None:
     from cpfd.evaluation.tables import result_table
     from cpfd.evaluation.verdict import verdict
 
-    metrics, page = read_json(folder / METRICS), StringIO()
-    Console(file=page, width=120).print(result_table(metrics), verdict(metrics, read_json(folder / GATE)))
+    metrics, page = read_json(folder / MetricsReport.path), StringIO()
+    Console(file=page, width=120).print(result_table(metrics), verdict(metrics, read_json(folder / GateReport.path)))
     get_run_logger().info("\n%s", page.getvalue())
 
 

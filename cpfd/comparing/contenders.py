@@ -1,10 +1,9 @@
-"""Champion against challenger: two exported students on the same test clips, scored from the files."""
+"""Champion against challenger: two exported students on the same test clips, classified from the files."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from cpfd.errors import CpfdError
 from cpfd.evaluation import bootstrap
 from cpfd.features.text import join_text
 from cpfd.params.schema import Evaluation
+from cpfd.reports.champion import Classes, ComparedClass, ComparedF1, ComparedSlice, Comparison, LeftOut, Sides
 from cpfd.student.student import Student
 
 NEVER = -1e9
@@ -36,6 +36,16 @@ class Contender:
 
 
 @dataclass(frozen=True)
+class HeldOutClips:
+    """The labelled test clips of the challenger that the champion has not learnt from."""
+
+    table: pd.DataFrame
+    """One row per clip, by video_id: those of data/validated/manifest.parquet with `creator_id`, empty if unknown."""
+    seen_by_champion: int
+    """How many labelled test clips the champion has learnt from."""
+
+
+@dataclass(frozen=True)
 class Match:
     """Two contenders over the same classes, on those of N clips that both can be judged on.
 
@@ -44,22 +54,29 @@ class Match:
     out.
     """
 
+    clips: HeldOutClips
+    champion: Contender
+    challenger: Contender
     task: str
     shared: list[str]
-    only: dict[str, list[str]]
+    only: Sides[list[str]]
     judged: NDArray[np.bool_]
     columns: list[str]
     targets: NDArray[np.float32]
     logits: Mapping[str, NDArray[np.float32]]
     note: str | None
 
+    @property
+    def judged_clips(self) -> pd.DataFrame:
+        """The J clips that both are judged on."""
+        return self.clips.table[self.judged].reset_index(drop=True)
 
-def select_clips(index: pd.DataFrame, manifest: pd.DataFrame, learnt: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The labelled test clips that the champion has not learnt from, by video_id, and how many it has.
+
+def select_clips(index: pd.DataFrame, manifest: pd.DataFrame, learnt: pd.DataFrame) -> HeldOutClips:
+    """Select the clips that both students can be compared on.
 
     index, manifest: the challenger's data/features/content/index.parquet and data/validated/manifest.parquet.
-    `learnt` is the champion's manifest: a clip is known by its video_id, or by the content of its file. Returns rows
-    of `manifest` with `creator_id`, empty where it is unknown.
+    `learnt` is the champion's manifest: a clip is known by its video_id, or by the content of its file.
     """
     tested = index[(index["split"] == "test") & (index["label"] != "")].sort_values("video_id")
     clips = manifest.set_index("video_id").loc[tested["video_id"]].reset_index()
@@ -67,10 +84,10 @@ def select_clips(index: pd.DataFrame, manifest: pd.DataFrame, learnt: pd.DataFra
     learnt = learnt[learnt["split"] != "test"]
     same_file = (clips["content_hash"] != "") & clips["content_hash"].isin(learnt["content_hash"])
     known = clips["video_id"].isin(learnt["video_id"]) | same_file
-    return clips[~known].reset_index(drop=True), int(known.sum())
+    return HeldOutClips(clips[~known].reset_index(drop=True), int(known.sum()))
 
 
-def score(student: Student, clips: pd.DataFrame, videos: Path, threads: int, title: str) -> Contender:
+def classify(student: Student, clips: pd.DataFrame, videos: Path, threads: int, title: str) -> Contender:
     """Classify `clips` from their files, as in production: `threads` of them side by side, each by itself.
 
     clips: `video_id`, `path` relative to `videos` (empty for text alone) and text columns. The result does not depend
@@ -84,7 +101,7 @@ def score(student: Student, clips: pd.DataFrame, videos: Path, threads: int, tit
         try:
             return student.logits(videos / path if path else None, text).numpy()
         except ClipError as error:
-            raise CpfdError(f"{videos / path}: test clip '{video_id}' cannot be scored: {error}") from error
+            raise CpfdError(f"{videos / path}: test clip '{video_id}' cannot be classified: {error}") from error
 
     todo = list(zip(clips["video_id"], clips["path"], texts, strict=True))
     with student.side_by_side(threads) as pool:
@@ -118,111 +135,114 @@ def describe_clips(clips: pd.DataFrame, index: pd.DataFrame, videos: Path) -> pd
     )
 
 
-def match(clips: pd.DataFrame, champion: Contender, challenger: Contender) -> Match:
+def match(clips: HeldOutClips, champion: Contender, challenger: Contender) -> Match:
     """Bring two contenders on the same labelled clips[N] onto the same classes, in the challenger's order.
 
     A clip of a class that only one of them knows is judged in a multi-label task alone, by the shared classes.
     """
     task = challenger.task
-    only = {
-        "champion": [name for name in champion.classes if name not in challenger.classes],
-        "challenger": [name for name in challenger.classes if name not in champion.classes],
-    }
+    only = Sides(
+        champion=[name for name in champion.classes if name not in challenger.classes],
+        challenger=[name for name in challenger.classes if name not in champion.classes],
+    )
     shared = [name for name in challenger.classes if name in champion.classes]
-    carried = [set(parse_labels(label, task)) for label in clips["label"]]
+    carried = [set(parse_labels(label, task)) for label in clips.table["label"]]
     judged = np.array([task == "multi_label" or names <= set(shared) for names in carried], np.bool_)
     # A class that only one of them knows is still one that it may wrongly choose; one label needs one scale for all.
-    columns = shared if task == "multi_label" else [*shared, *only["challenger"], *only["champion"]]
+    columns = shared if task == "multi_label" else [*shared, *only.challenger, *only.champion]
     kept = pd.Series(["|".join(sorted(names & set(shared))) for names in carried], dtype=object)[judged]
     targets = label_matrix(kept, columns, task)
     note = _note(champion, challenger, shared, only, bool(targets.any()))
     comparable = champion.task == task and bool(targets.any())
     both = {"champion": champion, "challenger": challenger} if comparable else {}
     logits = {name: _align(each, columns)[judged] for name, each in both.items()}
-    return Match(task, shared, only, judged, columns, targets, logits, note)
+    return Match(clips, champion, challenger, task, shared, only, judged, columns, targets, logits, note)
 
 
-def compare(
-    clips: pd.DataFrame,
-    slices: pd.DataFrame,
-    champion: Contender,
-    challenger: Contender,
-    settings: Evaluation,
-    least_clips: int,
-) -> dict[str, Any]:
-    """Compare two students on the same N labelled test clips: clips[N] with `label` and `creator_id`, slices[N].
+def compare(pair: Match, slices: pd.DataFrame, settings: Evaluation, least_clips: int) -> Comparison:
+    """Compare two students on their test clips[N], also by slices[N] and by class, of at least `least_clips` clips.
 
-    Returns `clips`, how many were `left_out` because the champion does not know their class, the `classes` that only
-    one of them knows, and for each score {champion, challenger}; macro-F1 with its difference (`bootstrap.difference`
-    over creators). `per_class` and `per_slice` have those with at least `least_clips` clips, and no slice that is all
-    of them; they and every score are None where nothing can be compared, and `note` says why.
+    Intervals of macro-F1 are those of `bootstrap.difference` over creators.
     """
-    pair = match(clips, champion, challenger)
-    told: dict[str, Any] = {
-        "classes": {"shared": len(pair.shared), "only": pair.only},
-        "bytes": {"champion": champion.bytes, "challenger": challenger.bytes},
-        "parameters": {"champion": champion.parameters, "challenger": challenger.parameters},
-        "clips": int(pair.judged.sum()),
-        "left_out": {"unknown_class": int((~pair.judged).sum())},
-        "note": pair.note,
-    }
-    if not pair.logits:
-        return told | dict.fromkeys(("macro_f1", "accuracy", "calibration_error", "per_class", "per_slice"))
+    scored = bool(pair.logits)
+    return Comparison(
+        classes=Classes(shared=len(pair.shared), only=pair.only),
+        bytes=Sides(champion=pair.champion.bytes, challenger=pair.challenger.bytes),
+        parameters=Sides(champion=pair.champion.parameters, challenger=pair.challenger.parameters),
+        clips=int(pair.judged.sum()),
+        left_out=LeftOut(unknown_class=int((~pair.judged).sum()), seen_by_champion=pair.clips.seen_by_champion),
+        note=pair.note,
+        macro_f1=_compare_f1(pair, np.ones(len(pair.targets), np.bool_), settings) if scored else None,
+        accuracy=_compare_accuracy(pair) if scored else None,
+        calibration_error=_compare_calibration(pair, settings.calibration_bins) if scored else None,
+        per_class=_compare_classes(pair, least_clips) if scored else None,
+        per_slice=_compare_slices(pair, slices, settings, least_clips) if scored else None,
+    )
 
-    task, targets, logits = pair.task, pair.targets, pair.logits
-    # As in cpfd.evaluation.results: a clip of an unknown creator is its own cluster.
+
+def _compare_f1(pair: Match, rows: NDArray[np.bool_], settings: Evaluation) -> ComparedF1:
+    """Compare macro-F1 on some of the judged clips: rows[J]."""
+    targets, logits = pair.targets[rows], {side: each[rows] for side, each in pair.logits.items()}
+    drawn = bootstrap.resample_macro_f1(
+        targets,
+        {side: each[None] for side, each in logits.items()},
+        pair.task,
+        _clusters(pair.judged_clips[rows]),
+        settings.bootstrap_samples,
+        settings.seed,
+    )
+    scores = {side: metrics.macro_f1(targets, each, pair.task) for side, each in logits.items()}
+    change = scores["challenger"] - scores["champion"]
+    difference = bootstrap.difference(change, drawn["challenger"], drawn["champion"], settings.interval)
+    return ComparedF1(**scores, **difference.content())
+
+
+def _clusters(clips: pd.DataFrame) -> NDArray[np.intp]:
+    """The creator of each clip as a number; as in cpfd.evaluation.results, an unknown one is its own cluster."""
     creators = clips["creator_id"]
-    owners = np.where(creators == "", "clip " + clips["video_id"], "creator " + creators)[pair.judged]
-    clusters = np.unique(owners.astype(str), return_inverse=True)[1]
+    owners = np.where(creators == "", "clip " + clips["video_id"], "creator " + creators)
+    return np.unique(owners.astype(str), return_inverse=True)[1]
 
-    def difference(rows: NDArray[np.bool_]) -> dict[str, float]:
-        compact = np.unique(clusters[rows], return_inverse=True)[1]
-        chosen = {name: each[rows] for name, each in logits.items()}
-        drawn = bootstrap.resample_macro_f1(
-            targets[rows],
-            {name: each[None] for name, each in chosen.items()},
-            task,
-            compact,
-            settings.bootstrap_samples,
-            settings.seed,
-        )
-        scores = {name: metrics.macro_f1(targets[rows], each, task) for name, each in chosen.items()}
-        change = scores["challenger"] - scores["champion"]
-        return scores | bootstrap.difference(change, drawn["challenger"], drawn["champion"], settings.interval)
 
-    every = np.ones(len(targets), np.bool_)
-    tables = {name: metrics.per_class(targets, each, pair.columns, task) for name, each in logits.items()}
+def _compare_accuracy(pair: Match) -> Sides[float]:
+    found = {side: metrics.accuracy(pair.targets, each, pair.task) for side, each in pair.logits.items()}
+    return Sides[float](**found)
+
+
+def _compare_calibration(pair: Match, bins: int) -> Sides[float]:
+    tables = {side: metrics.reliability(pair.targets, each, pair.task, bins) for side, each in pair.logits.items()}
+    return Sides[float](**{side: metrics.calibration_error(each) for side, each in tables.items()})
+
+
+def _compare_classes(pair: Match, least_clips: int) -> list[ComparedClass]:
+    """F1 of each class that has at least `least_clips` judged clips."""
+    tables = {
+        side: metrics.per_class(pair.targets, each, pair.columns, pair.task) for side, each in pair.logits.items()
+    }
     support = tables["champion"]["support"]
-    errors = {
-        name: metrics.calibration_error(metrics.reliability(targets, each, task, settings.calibration_bins))
-        for name, each in logits.items()
-    }
-    return told | {
-        "macro_f1": difference(every),
-        "accuracy": {name: metrics.accuracy(targets, each, task) for name, each in logits.items()},
-        "calibration_error": errors,
-        "per_class": [
-            {
-                "class": name,
-                "clips": int(support[row]),
-                **{each: float(table["f1"][row]) for each, table in tables.items()},
-            }
-            for row, name in enumerate(pair.columns)
-            if support[row] >= least_clips
-        ],
-        "per_slice": [
-            {"by": by, "slice": name, "clips": int(rows.sum()), **difference(rows)}
-            for by in slices
-            for name in sorted(slices[by].unique(), key=_natural)
-            if (rows := (slices[by] == name).to_numpy()[pair.judged]).sum() >= least_clips
-            and targets[rows].any()
-            and not rows.all()
-        ],
-    }
+    return [
+        ComparedClass(
+            name=name, clips=int(support[row]), **{side: float(table["f1"][row]) for side, table in tables.items()}
+        )
+        for row, name in enumerate(pair.columns)
+        if support[row] >= least_clips
+    ]
+
+
+def _compare_slices(pair: Match, slices: pd.DataFrame, settings: Evaluation, least_clips: int) -> list[ComparedSlice]:
+    """Macro-F1 on each slice that has at least `least_clips` judged clips and a label, and that is not all of them."""
+    found = []
+    for by in slices:
+        for name in sorted(slices[by].unique(), key=_natural):
+            rows = (slices[by] == name).to_numpy()[pair.judged]
+            if rows.sum() >= least_clips and pair.targets[rows].any() and not rows.all():
+                f1 = _compare_f1(pair, rows, settings)
+                found.append(ComparedSlice(by=str(by), slice=name, clips=int(rows.sum()), **f1.content()))
+    return found
 
 
 def _note(
-    champion: Contender, challenger: Contender, shared: list[str], only: dict[str, list[str]], labelled: bool
+    champion: Contender, challenger: Contender, shared: list[str], only: Sides[list[str]], labelled: bool
 ) -> str | None:
     if champion.task != challenger.task:
         return f"not comparable: the champion is {champion.task}, the challenger {challenger.task}"
@@ -230,7 +250,7 @@ def _note(
         return "not comparable: no class is known to both"
     if not labelled:
         return "not comparable: no test clip that the champion has not learnt from carries a class that both know"
-    told = [f"only the {name} knows {', '.join(classes)}" for name, classes in only.items() if classes]
+    told = [f"only the {name} knows {', '.join(classes)}" for name, classes in only if classes]
     return f"compared on the {len(shared)} classes that both know: {'; '.join(told)}" if told else None
 
 

@@ -1,17 +1,16 @@
 """Two students of any two revisions against each other, on the test clips of the second, and where they disagree."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 import torch
 
 from cpfd import metrics
-from cpfd.comparing.contenders import Contender, Match, compare, describe_clips, match, score, select_clips
+from cpfd.comparing.contenders import Match, classify, compare, describe_clips, match, select_clips
 from cpfd.datasets.contract import TEXT_COLUMNS
 from cpfd.datasets.video import probe
 from cpfd.features.decoding import sample_frames
@@ -53,21 +52,23 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
     _bring(challenger, VALIDATED, ["manifest.parquet"], scratch / "validated")
     _bring(challenger, CONTENT, ["index.parquet", "meta.json"], scratch / "content")
     index = read_table(scratch / "content" / "index.parquet")
-    clips, seen = select_clips(
+    clips = select_clips(
         index,
         read_table(scratch / "validated" / "manifest.parquet"),
         read_table(scratch / "learnt" / "manifest.parquet"),
     )
     dataset = read_json(scratch / "content" / "meta.json")["name"]
-    _bring(challenger, RAW / dataset, [f"videos/{path}" for path in clips["path"] if path], scratch / "raw")
+    _bring(challenger, RAW / dataset, [f"videos/{path}" for path in clips.table["path"] if path], scratch / "raw")
 
     videos, threads = scratch / "raw" / "videos", params.extract.threads
-    old, new = Student.load(scratch / "champion"), Student.load(scratch / "challenger")
-    of_old = score(old, clips, videos, threads, champion.name)
-    of_new = score(new, clips, videos, threads, challenger.name)
-    slices = describe_clips(clips, index, videos)
-    report = compare(clips, slices, of_old, of_new, params.evaluation, params.champion.min_slice_clips)
-    report["left_out"]["seen_by_champion"] = seen
+    students = {side: Student.load(scratch / side) for side in ("champion", "challenger")}
+    pair = match(
+        clips,
+        classify(students["champion"], clips.table, videos, threads, champion.name),
+        classify(students["challenger"], clips.table, videos, threads, challenger.name),
+    )
+    slices = describe_clips(clips.table, index, videos)
+    comparison = compare(pair, slices, params.evaluation, params.champion.min_slice_clips)
     revisions = {
         side: {"name": revision.name, "commit": revision.commit}
         for side, revision in (("champion", champion), ("challenger", challenger))
@@ -76,12 +77,12 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
         {
             "revisions": revisions,
             "dataset": dataset,
-            "task": of_new.task,
+            "task": pair.task,
             "interval": params.evaluation.interval,
-            **report,
-            "latency_ms": _measure_latency(old, new, clips[: params.gate.trial_clips], videos, of_new, threads),
-            "differ": count_differences(match(clips, of_old, of_new)),
-            "disagreements": rank_disagreements(clips, of_old, of_new, disagreements),
+            **comparison.content(),
+            "latency_ms": _measure_latency(students, pair, params.gate.trial_clips, videos, threads),
+            "differ": count_differences(pair),
+            "disagreements": rank_disagreements(pair, disagreements),
         },
         videos,
     )
@@ -100,9 +101,7 @@ def count_differences(pair: Match) -> dict[str, int] | None:
     return {"clips": int(differ.sum())} | {f"{name}_right": int((differ & each).sum()) for name, each in right.items()}
 
 
-def rank_disagreements(
-    clips: pd.DataFrame, champion: Contender, challenger: Contender, count: int
-) -> list[dict[str, Any]]:
+def rank_disagreements(pair: Match, count: int) -> list[dict[str, Any]]:
     """The `count` clips on which two students disagree most: other predictions first, then by distance and video_id.
 
     The distance is the largest difference between the probabilities that they give to one and the same event: for
@@ -114,7 +113,6 @@ def rank_disagreements(
     `predicted` classes, whether that is `right`, and the `probabilities` of the classes that it knows, most probable
     first.
     """
-    pair = match(clips, champion, challenger)
     if not pair.logits:
         return []
     chances = {name: metrics.probabilities(logits, pair.task) for name, logits in pair.logits.items()}
@@ -123,9 +121,10 @@ def rank_disagreements(
     differ = (chosen["champion"] != chosen["challenger"]).any(axis=1)
     apart = np.abs(chances["challenger"] - chances["champion"])
     distance = apart.max(axis=1) if pair.task == "multi_label" else apart.sum(axis=1) / 2
-    judged = clips.assign(text=join_text(clips, TEXT_COLUMNS))[pair.judged].reset_index(drop=True)
+    judged = pair.judged_clips
+    judged["text"] = join_text(judged, TEXT_COLUMNS)
     order = np.lexsort((judged["video_id"].to_numpy(object), -distance, ~differ))
-    known = {"champion": champion.classes, "challenger": challenger.classes}
+    known = {"champion": pair.champion.classes, "challenger": pair.challenger.classes}
 
     def opinion(side: str, row: int) -> dict[str, Any]:
         pairs = zip(pair.columns, chances[side][row].tolist(), strict=True)
@@ -197,18 +196,19 @@ def _bring(revision: Revision, folder: Path, names: Iterable[str], target: Path)
 
 
 def _measure_latency(
-    champion: Student, challenger: Student, clips: pd.DataFrame, videos: Path, scored: Contender, threads: int
+    students: Mapping[str, Student], pair: Match, count: int, videos: Path, threads: int
 ) -> dict[str, float] | None:
-    """Median milliseconds per clip of each on this machine, one clip at a time, in turns."""
+    """Median milliseconds per clip of each on this machine, one of the first `count` clips at a time, in turns."""
+    clips = pair.clips.table[:count]
     if clips.empty:
         return None
     torch.set_num_threads(threads)
     files = [videos / path if path else None for path in clips["path"]]
+    champion, challenger = students["champion"], students["challenger"]
     texts, champion_texts = (
         join_text(clips, each.network.config.text_columns or []) for each in (challenger, champion)
     )
-    trial = try_student(
-        challenger, champion, list(zip(files, texts, strict=True)), champion_texts, scored.logits[: len(clips)]
-    )
+    evaluated = pair.challenger.logits[: len(clips)]
+    trial = try_student(challenger, champion, list(zip(files, texts, strict=True)), champion_texts, evaluated)
     assert trial.champion_milliseconds is not None
     return {"champion": trial.champion_milliseconds, "challenger": trial.milliseconds, "clips": trial.clips}

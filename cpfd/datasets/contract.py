@@ -11,6 +11,7 @@ nobody has looked.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from cpfd.files import link, read_table, write_table, written_aside
 
 TEXT_COLUMNS = ("title", "caption", "overlay_text", "transcript")
 MANIFEST_COLUMNS = ("video_id", "path", *TEXT_COLUMNS, "label", "creator_id", "published_at", "split")
-SPLITS = ("train", "validation", "test")
+SPLITS: Final = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

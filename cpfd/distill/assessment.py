@@ -1,6 +1,6 @@
 """From the logits of cross-fitted networks to what students are taught, and to the method that ships."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,12 @@ from cpfd.distill.confidence import (
     gather_evidence,
     pool_target,
     posterior,
+    shown_eta,
 )
 from cpfd.distill.distillability import distillability
 from cpfd.features.store import FeatureStore
 from cpfd.params.schema import Distill
+from cpfd.reports.confidence import ConfidenceReport
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Assessment:
 
     table: pd.DataFrame
     """One row per training clip: video_id, label, oof_logits, each confidence, target (data/confidence)."""
-    summary: dict[str, Any]
+    report: ConfidenceReport
     """The evidence as a whole, and the method that it speaks for."""
     labels: Array
     """Labels[N, C] of the labelled training clips, in the order of the table."""
@@ -54,7 +56,7 @@ def assess(store: FeatureStore, teacher: pd.DataFrame, student: pd.DataFrame, di
         task,
     )
     # A rate that cannot be told from honest disagreement counts as no noise.
-    eta = evidence.shown_eta(distill.min_eta)
+    eta = shown_eta(evidence, distill.min_eta)
     true = calibrate(judged.teacher, evidence.true_temperature, task)
     transition, strength = fit_transition(*as_choices(true[labelled], labels[labelled], task), eta)
     target = np.empty_like(true)
@@ -71,12 +73,12 @@ def assess(store: FeatureStore, teacher: pd.DataFrame, student: pd.DataFrame, di
         **confidences(given, labels, labelled, task),
         target=list(target.astype(np.float32)),
     )
-    summary = {
-        **asdict(evidence),
-        "eta_applied": eta,
-        "noise_strength": strength if np.isfinite(strength) else None,
-        "transition": transition.round(4).tolist(),
-        "distillability": distillability(
+    report = ConfidenceReport(
+        **evidence.content(),
+        eta_applied=eta,
+        noise_strength=strength if np.isfinite(strength) else None,
+        transition=transition.round(4).tolist(),
+        distillability=distillability(
             evidence,
             eta,
             judged.teacher[labelled],
@@ -87,12 +89,12 @@ def assess(store: FeatureStore, teacher: pd.DataFrame, student: pd.DataFrame, di
             int((~labelled).sum()),
             task,
         ),
-        "labelled": int(labelled.sum()),
-        "unlabelled": int((~labelled).sum()),
-        "method": method,
-        "why": why,
-    }
-    return Assessment(table, summary, labels[labelled], judged.teacher[labelled])
+        labelled=int(labelled.sum()),
+        unlabelled=int((~labelled).sum()),
+        method=method,
+        why=why,
+    )
+    return Assessment(table, report, labels[labelled], judged.teacher[labelled])
 
 
 class _Judged(NamedTuple):

@@ -4,8 +4,6 @@ Everything here is numpy on float64. Shapes: N clips, C classes. For multi_label
 as a problem of two classes, and per-clip values are means over classes.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -13,6 +11,8 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 
 from cpfd.metrics import macro_f1
+from cpfd.params.schema import Method
+from cpfd.reports.confidence import Evidence
 
 Array = NDArray[np.float64]
 
@@ -24,33 +24,6 @@ SIGNIFICANT = 1.645
 """Standard errors above zero from which on a rate counts as shown: one-sided, 95 %."""
 EM_STEPS = 30
 TEMPERATURES = (0.05, 20.0)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the cross-fitted networks say of the training data as a whole."""
-
-    temperature: float
-    """T under which the teacher's out-of-fold logits are calibrated to the given labels."""
-    true_temperature: float
-    """T under which they are calibrated to the labels of the validation split, which are taken for true."""
-    eta: float
-    """Estimated rate of label noise, as a rate of uniformly random labels."""
-    eta_error: float | None
-    """Standard error of eta; None where the networks are no better than chance and cannot tell."""
-    gain: float
-    """g: out-of-fold agreement of the teacher with the labels, minus that of an equally cross-fitted student."""
-    gain_error: float
-    """Standard error of g: of the paired difference in accuracy."""
-    teacher_agreement: float
-    student_agreement: float
-    validation_agreement: float
-    """Agreement of the same teachers with the labels of validation clips."""
-
-    def shown_eta(self, least: float) -> float:
-        """Eta where it is at least `least` and can be told from zero, else 0."""
-        known = self.eta_error is not None and self.eta >= max(least, SIGNIFICANT * self.eta_error)
-        return self.eta if known else 0.0
 
 
 def gather_evidence(
@@ -76,7 +49,13 @@ def gather_evidence(
     )
 
 
-def choose_method(evidence: Evidence, eta: float, unlabelled: int, min_gain: float) -> tuple[str, str]:
+def shown_eta(evidence: Evidence, least: float) -> float:
+    """Eta where it is at least `least` and can be told from zero, else 0."""
+    known = evidence.eta_error is not None and evidence.eta >= max(least, SIGNIFICANT * evidence.eta_error)
+    return evidence.eta if known else 0.0
+
+
+def choose_method(evidence: Evidence, eta: float, unlabelled: int, min_gain: float) -> tuple[Method, str]:
     """The method to ship and the reason in a sentence, before any student is trained; `eta` is the rate applied."""
     gain = f"the teacher agrees with held-out labels {evidence.gain:+.3f} compared with the student (g)"
     if evidence.gain < min_gain:

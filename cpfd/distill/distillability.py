@@ -1,12 +1,11 @@
 """What there is to gain by distilling, told before any student is trained."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from cpfd.distill.confidence import SIGNIFICANT, Array, Evidence, as_choices
+from cpfd.distill.confidence import SIGNIFICANT, Array, as_choices
 from cpfd.metrics import macro_f1
+from cpfd.reports.confidence import Distillability, Evidence
 
 SURE = 0.9
 """Calibrated probability from which on the teacher counts as sure."""
@@ -22,30 +21,24 @@ def distillability(
     labels: Array,
     unlabelled: int,
     task: str,
-) -> dict[str, Any]:
+) -> Distillability:
     """Describe, from the out-of-fold logits `teacher`[N, C] and `student`[N, C] of labelled clips, what can be gained.
 
     `probabilities`[N, C] are the teacher's, calibrated to true labels, `target`[N, C] the posterior of `labels`[N, C].
-
-    teacher_macro_f1, student_macro_f1   against the given labels, out-of-fold
-    follows_teacher                      share of the teacher's decisions that the student makes as well: how far
-                                         content alone predicts the teacher
-    sure_and_contradicted                clips (multi_label: decisions) that the teacher is sure of against the label
-    labels_doubted                       those whose label is not the most probable class of the posterior
-    advice                               one sentence
     """
     followed = _decisions(teacher, task) == _decisions(student, task)
     p, y = as_choices(probabilities, labels, task)
     r, _ = as_choices(target, labels, task)
     given = y.argmax(1)
-    found = {
-        "teacher_macro_f1": macro_f1(labels, teacher, task),
-        "student_macro_f1": macro_f1(labels, student, task),
-        "follows_teacher": float(followed.mean()),
-        "sure_and_contradicted": int(((p.max(1) >= SURE) & (p.argmax(1) != given)).sum()),
-        "labels_doubted": int((r.argmax(1) != given).sum()),
-    }
-    return {**found, "advice": _advice(evidence, eta, found, len(given), unlabelled)}
+    follows, doubted = float(followed.mean()), int((r.argmax(1) != given).sum())
+    return Distillability(
+        teacher_macro_f1=macro_f1(labels, teacher, task),
+        student_macro_f1=macro_f1(labels, student, task),
+        follows_teacher=follows,
+        sure_and_contradicted=int(((p.max(1) >= SURE) & (p.argmax(1) != given)).sum()),
+        labels_doubted=doubted,
+        advice=_advice(evidence, eta, follows, doubted, len(given), unlabelled),
+    )
 
 
 def _decisions(logits: Array, task: str) -> NDArray[np.intp]:
@@ -53,7 +46,7 @@ def _decisions(logits: Array, task: str) -> NDArray[np.intp]:
     return logits.argmax(1) if task == "single_label" else (logits > 0).ravel().astype(np.intp)
 
 
-def _advice(evidence: Evidence, eta: float, found: dict[str, Any], labels: int, unlabelled: int) -> str:
+def _advice(evidence: Evidence, eta: float, follows: float, doubted: int, labels: int, unlabelled: int) -> str:
     ahead = evidence.gain > SIGNIFICANT * evidence.gain_error
     teacher = (
         f"out-of-fold the teacher is right {100 * evidence.gain:.0f} points more often than a student"
@@ -62,7 +55,7 @@ def _advice(evidence: Evidence, eta: float, found: dict[str, Any], labels: int, 
     )
     if eta:
         return (
-            f"Distil: about {eta:.0%} of the labels are noise and {found['labels_doubted']} of {labels} are doubted; a"
+            f"Distil: about {eta:.0%} of the labels are noise and {doubted} of {labels} are doubted; a"
             f" second look at those would help most; {teacher}."
         )
     if unlabelled:
@@ -71,5 +64,5 @@ def _advice(evidence: Evidence, eta: float, found: dict[str, Any], labels: int, 
         return f"Do not distil: no label noise is shown, no clip is unlabelled, and {teacher}."
     return (
         "Expect little from distilling: no label noise is shown and no clip is unlabelled. Content alone makes"
-        f" {found['follows_teacher']:.0%} of the teacher's decisions, and {teacher}; unlabelled clips would help."
+        f" {follows:.0%} of the teacher's decisions, and {teacher}; unlabelled clips would help."
     )

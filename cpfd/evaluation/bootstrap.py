@@ -6,13 +6,13 @@ clips resemble each other, so creators are the clusters; drawing clip by clip wo
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpfd import metrics
 from cpfd.metrics import Floats
+from cpfd.reports.metrics import Difference, GapClosed
 
 _CHUNK_VALUES = 2**23  # 64 MiB of float64: the largest array that a chunk of resamples makes
 
@@ -52,35 +52,31 @@ def resample_macro_f1(
     return {model: means[:, column] for column, model in enumerate(logits)}
 
 
-def interval(values: Floats, coverage: float) -> dict[str, float]:
-    """The percentile interval {low, high} that holds the share `coverage` of the resampled values[S]."""
+def interval(values: Floats, coverage: float) -> tuple[float, float]:
+    """The percentile interval, low and high, that holds the share `coverage` of the resampled values[S]."""
     low, high = np.quantile(values, [(1 - coverage) / 2, (1 + coverage) / 2])
-    return {"low": float(low), "high": float(high)}
+    return float(low), float(high)
 
 
-def difference(observed: float, method: Floats, baseline: Floats, coverage: float) -> dict[str, float]:
-    """Describe macro-F1 of a method minus that of a baseline.
-
-    Returns `mean` (as observed, over seeds), the interval {`low`, `high`} and `probability`: the share of
-    resamples[S] in which the method is at least as good.
-    """
+def difference(observed: float, method: Floats, baseline: Floats, coverage: float) -> Difference:
+    """Describe macro-F1 of a method minus that of a baseline: as `observed`, over seeds, and in resamples[S]."""
     drawn = method - baseline
-    return {"mean": observed, **interval(drawn, coverage), "probability": float((drawn >= 0).mean())}
+    low, high = interval(drawn, coverage)
+    return Difference(mean=observed, low=low, high=high, probability=float((drawn >= 0).mean()))
 
 
-def gap_closed(
-    observed: Mapping[str, float], drawn: Mapping[str, Floats], method: str, coverage: float
-) -> dict[str, Any]:
-    """Describe (F1_method - F1_none) / (F1_teacher - F1_none) as {`mean`, `low`, `high`, `reason`}, from macro-F1.
+def gap_closed(observed: Mapping[str, float], drawn: Mapping[str, Floats], method: str, coverage: float) -> GapClosed:
+    """Describe (F1_method - F1_none) / (F1_teacher - F1_none), from macro-F1.
 
-    `reason` is None, or says what is None and why. Where the teacher is not better than `none` there is no gap. Where
+    Where the teacher is not better than `none` there is no gap. Where
     the gap is not positive in more resamples than an interval leaves out at one end, the ratio has no bounded interval
     (Fieller 1954, "Some problems in interval estimation"). Rarer resamples without a gap count at both ends against
     the interval: as minus infinity for `low`, as plus infinity for `high`.
     """
     gap = observed["teacher"] - observed["none"]
     if gap <= 0:
-        return {"mean": None, "low": None, "high": None, "reason": "the teacher is not better than the student alone"}
+        reason = "the teacher is not better than the student alone"
+        return GapClosed(mean=None, low=None, high=None, reason=reason)
     share = (observed[method] - observed["none"]) / gap
     gaps = drawn["teacher"] - drawn["none"]
     shares = np.divide(drawn[method] - drawn["none"], gaps, out=np.full_like(gaps, np.nan), where=gaps > 0)
@@ -88,9 +84,9 @@ def gap_closed(
     low = np.quantile(np.where(gaps > 0, shares, -np.inf), tail, method="lower")
     high = np.quantile(np.where(gaps > 0, shares, np.inf), 1 - tail, method="higher")
     if not np.isfinite([low, high]).all():
-        closed = f"{(gaps <= 0).mean():.1%} of the resamples show no gap, so the closed share has no bounded interval"
-        return {"mean": share, "low": None, "high": None, "reason": closed}
-    return {"mean": share, "low": float(low), "high": float(high), "reason": None}
+        reason = f"{(gaps <= 0).mean():.1%} of the resamples show no gap, so the closed share has no bounded interval"
+        return GapClosed(mean=share, low=None, high=None, reason=reason)
+    return GapClosed(mean=share, low=float(low), high=float(high), reason=None)
 
 
 def _cluster_sums(marks: NDArray[np.bool_], clusters: NDArray[np.integer], count: int) -> Floats:

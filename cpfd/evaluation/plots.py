@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from cpfd.files import written_aside
 from cpfd.pages.names import model_name
+from cpfd.reports.metrics import Model, SpreadInterval
 
 # Okabe and Ito's palette ("Color universal design", 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8C8C8C"
@@ -49,9 +50,9 @@ _STYLE: dict[str, Any] = {
 
 
 def plot_f1(
-    path: Path, models: Mapping[str, Mapping[str, float]], runs: pd.DataFrame, shipped: str, coverage: float
+    path: Path, models: Mapping[Model, SpreadInterval], runs: pd.DataFrame, shipped: str, coverage: float
 ) -> None:
-    """Plot macro-F1 of each model {`mean`, `low`, `high`} with its interval, and of each run.
+    """Plot macro-F1 of each model with its interval, and of each run.
 
     runs: `model`, `test`. The shipped method stands out.
     """
@@ -59,12 +60,12 @@ def plot_f1(
     def draw(axes: Axes) -> None:
         for row, (model, f1) in enumerate(models.items()):
             colour = ORANGE if model == shipped else GREY if model == "teacher" else BLUE
-            axes.plot([f1["low"], f1["high"]], [row, row], color=colour, lw=7, alpha=0.3, solid_capstyle="round")
+            axes.plot([f1.low, f1.high], [row, row], color=colour, lw=7, alpha=0.3, solid_capstyle="round")
             each = runs.loc[runs["model"] == model, "test"]
             if len(each) > 1:
                 axes.plot(each, np.full(len(each), row), "|", color=colour, ms=11, mew=1.2)
-            axes.plot(f1["mean"], row, "o", color=colour, ms=8, mec="white", mew=1.2)
-            axes.annotate(f"{f1['mean']:.3f}", (f1["mean"], row), (0, 10), textcoords="offset points", ha="center")
+            axes.plot(f1.mean, row, "o", color=colour, ms=8, mec="white", mew=1.2)
+            axes.annotate(f"{f1.mean:.3f}", (f1.mean, row), (0, 10), textcoords="offset points", ha="center")
         axes.set_yticks(range(len(models)), [model_name(model) for model in models])
         for label, model in zip(axes.get_yticklabels(), models, strict=True):
             label.set_fontweight("bold" if model == shipped else "normal")

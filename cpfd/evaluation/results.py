@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,17 @@ from cpfd.datasets.contract import label_matrix
 from cpfd.errors import CpfdError
 from cpfd.evaluation import bootstrap
 from cpfd.files import read_table
-from cpfd.params.schema import Evaluation
+from cpfd.params.schema import Evaluation, Method
+from cpfd.reports.metrics import (
+    MeanScores,
+    MeanScoresInterval,
+    MetricsReport,
+    PerSplit,
+    Scores,
+    ShippedStudent,
+    Spread,
+    SpreadInterval,
+)
 
 BASELINES = ("none", "pfd", "teacher")
 """What every method is compared with."""
@@ -41,7 +50,7 @@ class Split:
 class Shipped:
     """The student that goes to the gate: `run` is the position of its seed among the seeds of its method."""
 
-    method: str
+    method: Method
     seed: int
     run: int
 
@@ -92,58 +101,59 @@ def build_split(
     )
 
 
-def choose_shipped(method: str, seeds: Sequence[int], validation: Split) -> Shipped:
+def choose_shipped(method: Method, seeds: Sequence[int], validation: Split) -> Shipped:
     """Choose the seed of `method` with the best validation macro-F1; of equal ones, the first."""
     scores = [metrics.macro_f1(validation.targets, run, validation.task) for run in validation.logits[method]]
     run = int(np.argmax(scores))
     return Shipped(method, seeds[run], run)
 
 
-def summarise(validation: Split, test: Split, shipped: Shipped, settings: Evaluation) -> dict[str, Any]:
-    """Everything of reports/metrics.json.
-
-    `test` and `validation` hold, for each model and score, mean and standard deviation over seeds (`std` is None for a
-    single run); macro-F1 on the test split has a bootstrap interval {low, high}. `comparisons[method][baseline]` is
-    the difference of macro-F1 (`bootstrap.difference`), `gap_closed[method]` that of `bootstrap.gap_closed`.
-    """
+def summarise(validation: Split, test: Split, shipped: Shipped, settings: Evaluation) -> MetricsReport:
+    """Everything of reports/metrics.json; comparisons, intervals and closed gaps are of the test split."""
     repeated = {
         model: np.broadcast_to(runs, (_most_runs(test), *runs.shape[1:])) for model, runs in test.logits.items()
     }
     drawn = bootstrap.resample_macro_f1(
         test.targets, repeated, test.task, test.clusters, settings.bootstrap_samples, settings.seed
     )
-    scores = {split.name: _scores(split, settings.calibration_bins) for split in (test, validation)}
-    observed = {model: scores["test"][model]["macro_f1"]["mean"] for model in test.logits}
-    for model in test.logits:
-        scores["test"][model]["macro_f1"] |= bootstrap.interval(drawn[model], settings.interval)
+    bins = settings.calibration_bins
+    spread = _spread(test, bins)
+    observed = {model: scores.macro_f1.mean for model, scores in spread.items()}
     methods = [model for model in test.logits if model != "teacher"]
-    return {
-        "task": test.task,
-        "interval": settings.interval,
-        "clips": {split.name: len(split.targets) for split in (test, validation)},
-        "clusters": {split.name: int(split.clusters.max()) + 1 for split in (test, validation)},
-        "shipped": {
-            "method": shipped.method,
-            "seed": shipped.seed,
-            **{split.name: _shipped_scores(split, shipped, settings.calibration_bins) for split in (test, validation)},
-        },
-        **scores,
-        "comparisons": {
-            method: {
-                baseline: bootstrap.difference(
-                    observed[method] - observed[baseline], drawn[method], drawn[baseline], settings.interval
-                )
-                for baseline in BASELINES
-                if baseline in test.logits and baseline != method
-            }
-            for method in methods
-        },
-        "gap_closed": {
-            method: bootstrap.gap_closed(observed, drawn, method, settings.interval)
-            for method in methods
-            if method != "none"
-        },
-    }
+    return MetricsReport.model_validate(
+        {
+            "task": test.task,
+            "interval": settings.interval,
+            "clips": PerSplit(test=len(test.targets), validation=len(validation.targets)),
+            "clusters": PerSplit(test=_clusters(test), validation=_clusters(validation)),
+            "shipped": ShippedStudent(
+                method=shipped.method,
+                seed=shipped.seed,
+                test=_shipped_scores(test, shipped, bins),
+                validation=_shipped_scores(validation, shipped, bins),
+            ),
+            "test": {
+                model: _with_interval(scores, bootstrap.interval(drawn[model], settings.interval))
+                for model, scores in spread.items()
+            },
+            "validation": _spread(validation, bins),
+            "comparisons": {
+                method: {
+                    baseline: bootstrap.difference(
+                        observed[method] - observed[baseline], drawn[method], drawn[baseline], settings.interval
+                    )
+                    for baseline in BASELINES
+                    if baseline in test.logits and baseline != method
+                }
+                for method in methods
+            },
+            "gap_closed": {
+                method: bootstrap.gap_closed(observed, drawn, method, settings.interval)
+                for method in methods
+                if method != "none"
+            },
+        }
+    )
 
 
 def runs_table(validation: Split, test: Split, seeds: Sequence[int]) -> pd.DataFrame:
@@ -200,29 +210,49 @@ def confidence_histogram(confidence: pd.DataFrame, classes: list[str], task: str
     )
 
 
-def _scores(split: Split, bins: int) -> dict[str, dict[str, dict[str, Any]]]:
+def _spread(split: Split, bins: int) -> dict[str, MeanScores]:
     """Mean and standard deviation over runs of each score of each model."""
-    scores = {}
-    for model, runs in split.logits.items():
-        by_run = pd.DataFrame([_run_scores(split, run, bins) for run in runs])
-        scores[model] = {
-            str(score): {"mean": float(values.mean()), "std": float(values.std()) if len(values) > 1 else None}
-            for score, values in by_run.items()
+    return {model: _spread_of([_scores(split, run, bins) for run in runs]) for model, runs in split.logits.items()}
+
+
+def _spread_of(runs: Sequence[Scores]) -> MeanScores:
+    by_score = pd.DataFrame([run.content() for run in runs])
+    return MeanScores.model_validate(
+        {
+            str(score): Spread(mean=float(values.mean()), std=float(values.std()) if len(values) > 1 else None)
+            for score, values in by_score.items()
         }
-    return scores
+    )
 
 
-def _run_scores(split: Split, logits: NDArray[np.float32], bins: int) -> dict[str, float]:
-    return {
-        "macro_f1": metrics.macro_f1(split.targets, logits, split.task),
-        "weighted_f1": metrics.weighted_f1(split.targets, logits, split.task),
-        "accuracy": metrics.accuracy(split.targets, logits, split.task),
-        "calibration_error": metrics.calibration_error(metrics.reliability(split.targets, logits, split.task, bins)),
-    }
+def _with_interval(scores: MeanScores, interval: tuple[float, float]) -> MeanScoresInterval:
+    """Add the interval of macro-F1, low and high."""
+    low, high = interval
+    f1 = SpreadInterval(mean=scores.macro_f1.mean, std=scores.macro_f1.std, low=low, high=high)
+    return MeanScoresInterval(
+        macro_f1=f1,
+        weighted_f1=scores.weighted_f1,
+        accuracy=scores.accuracy,
+        calibration_error=scores.calibration_error,
+    )
 
 
-def _shipped_scores(split: Split, shipped: Shipped, bins: int) -> dict[str, float]:
-    return _run_scores(split, split.logits[shipped.method][shipped.run], bins)
+def _scores(split: Split, logits: NDArray[np.float32], bins: int) -> Scores:
+    reliability = metrics.reliability(split.targets, logits, split.task, bins)
+    return Scores(
+        macro_f1=metrics.macro_f1(split.targets, logits, split.task),
+        weighted_f1=metrics.weighted_f1(split.targets, logits, split.task),
+        accuracy=metrics.accuracy(split.targets, logits, split.task),
+        calibration_error=metrics.calibration_error(reliability),
+    )
+
+
+def _shipped_scores(split: Split, shipped: Shipped, bins: int) -> Scores:
+    return _scores(split, split.logits[shipped.method][shipped.run], bins)
+
+
+def _clusters(split: Split) -> int:
+    return int(split.clusters.max()) + 1
 
 
 def _most_runs(split: Split) -> int:

@@ -1,185 +1,239 @@
 """The gate: what a student must show before it may be promoted. A rejection is a result."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter, ge, le
+from typing import NamedTuple
 
-from cpfd.params.schema import Champion, Gate
+from cpfd.params.schema import Method, Params
+from cpfd.reports.champion import ChampionReport
+from cpfd.reports.gate import Comparison, GateReport, Rule
+from cpfd.reports.metrics import MetricsReport
 from cpfd.student.trial import Trial
 
-COMPARISONS = {">=": lambda value, limit: value >= limit, "<=": lambda value, limit: value <= limit}
+_HOLDS: Mapping[Comparison, Callable[[float, float], bool]] = {">=": ge, "<=": le}
+_ALONE = "it is the student alone"
+_MEASURED = "measured on the machine that ran the gate, see reports/latency.json there"
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A rule and how it went; `value` is None where there is none to record, `note` then says why."""
+class Candidate:
+    """The student that is to be shipped, and all that the gate judges it by."""
 
-    name: str
-    description: str
+    metrics: MetricsReport
+    class_drops: Mapping[str, float]
+    """F1 that each class loses against the student alone: means over seeds."""
+    trial: Trial
+    dense_values: int
+    """How many dense values its network reads."""
+    comparison: ChampionReport | None
+    """How it does against the champion; None without one."""
+    min_slice_clips: int
+    """Fewest test clips of the classes and slices that are compared there."""
+
+    @property
+    def method(self) -> Method:
+        """The method that it was trained by."""
+        return self.metrics.shipped.method
+
+    @property
+    def champion(self) -> ChampionReport:
+        """How it does against the champion, for rules that are only asked where there is one."""
+        assert self.comparison is not None
+        return self.comparison
+
+
+class Finding(NamedTuple):
+    """What a rule judges, None where there is nothing to judge, and a note about it."""
+
     value: float | None
-    comparison: str
-    limit: float
-    passed: bool
     note: str = ""
 
 
-def judge(
-    metrics: Mapping[str, Any],
-    class_drops: Mapping[str, float],
-    trial: Trial,
-    dense: int,
-    limits: Gate,
-    duel: Mapping[str, Any],
-    champion_limits: Champion,
-) -> dict[str, Any]:
-    """Hold a student against every rule: the content of reports/gate.json.
+@dataclass(frozen=True)
+class _Question:
+    """A row of the table of rules; `limit` is a key of params.yaml, or the limit itself."""
 
-    `metrics` is reports/metrics.json, `class_drops` the F1 that each class loses against the student alone (means over
-    seeds), `dense` the number of dense values that the student's network reads, `duel` reports/champion.json.
-    """
-    shipped = metrics["shipped"]
-    method = shipped["method"]
-    worst = max(class_drops, key=lambda name: class_drops[name])
-    if method == "none":
-        probability, gap, alone = 1.0, {"mean": None, "reason": None}, "it is the student alone"
-    else:
-        probability = metrics["comparisons"][method]["none"]["probability"]
-        gap, alone = metrics["gap_closed"][method], ""
-    rules = [
-        _rule("macro_f1", "macro-F1 on the test split", shipped["test"]["macro_f1"], ">=", limits.min_macro_f1),
-        _rule(
-            "not_worse",
-            "probability of being no worse than the student alone",
-            probability,
-            ">=",
-            limits.min_not_worse_probability,
-            alone,
-        ),
-        _rule(
-            "gap_closed",
-            "share of the teacher-student gap that is closed",
-            gap["mean"],
-            ">=",
-            limits.min_gap_closed,
-            alone or gap["reason"] or "",
-        ),
-        _rule(
-            "class_f1_drop",
-            "largest loss of F1 in a class against the student alone",
-            class_drops[worst],
-            "<=",
-            limits.max_class_f1_drop,
-            f"in {worst}" if class_drops[worst] > 0 else "",
-        ),
-        _rule(
-            "calibration_error",
-            "expected calibration error on the test split",
-            shipped["test"]["calibration_error"],
-            "<=",
-            limits.max_calibration_error,
-        ),
-        Rule(
-            "latency_ms",
-            "median milliseconds per clip, from file to probabilities",
-            None,
-            "<=",
-            limits.max_latency_ms,
-            trial.milliseconds <= limits.max_latency_ms,
-            # A time differs from run to run, and an output of the pipeline must not.
-            "measured on the machine that ran the gate, see reports/latency.json there",
-        ),
-        _rule(
-            "logit_difference",
-            f"largest difference to the evaluated logits, on {trial.clips} test clips from their files",
-            trial.largest_difference,
-            "<=",
-            limits.max_logit_difference,
-        ),
-        _rule("no_dense_input", "dense values that the student reads", dense, "<=", 0),
-        *(judge_duel(duel, trial, champion_limits) if duel["version"] else []),
-    ]
-    return {
-        "passed": all(rule.passed for rule in rules),
-        "method": method,
-        "seed": shipped["seed"],
-        "champion": duel["version"],
-        "rules": [asdict(rule) for rule in rules],
-    }
+    name: str
+    description: str
+    find: Callable[[Candidate], Finding]
+    comparison: Comparison
+    limit: str | int
+    recorded: bool = True
+    """False for a time: it differs from run to run, and an output of the pipeline must not."""
 
 
-def judge_duel(duel: Mapping[str, Any], trial: Trial, limits: Champion) -> list[Rule]:
-    """The rules that hold a student against the champion in `duel`, the content of reports/champion.json."""
-    champion = f"the champion {duel['version']}"
-    f1, errors, size = duel["macro_f1"], duel["calibration_error"], duel["bytes"]
-    assert trial.latency_ratio is not None
-    note = duel["note"] or ""
-    no_slices = note if f1 is None else f"none has {limits.min_slice_clips} test clips"
-    class_drop, in_class = _largest_drop(duel["per_class"], lambda each: each["class"], no_slices)
-    slice_drop, in_slice = _largest_drop(duel["per_slice"], lambda each: f"{each['by']}: {each['slice']}", no_slices)
-    return [
-        _rule(
-            "champion_not_worse",
-            f"probability of being no worse than {champion}",
-            f1 and f1["probability"],
-            ">=",
-            limits.min_not_worse_probability,
-            note,
-        ),
-        _rule(
-            "champion_class_f1_drop",
-            f"largest loss of F1 in a class against {champion}",
-            class_drop,
-            "<=",
-            limits.max_class_f1_drop,
-            in_class,
-        ),
-        _rule(
-            "champion_slice_f1_drop",
-            f"largest loss of macro-F1 in a slice against {champion}",
-            slice_drop,
-            "<=",
-            limits.max_slice_f1_drop,
-            in_slice,
-        ),
-        _rule(
-            "champion_calibration_rise",
-            f"rise of the expected calibration error against {champion}",
-            errors and errors["challenger"] - errors["champion"],
-            "<=",
-            limits.max_calibration_rise,
-            note,
-        ),
-        Rule(
-            "champion_latency_ratio",
-            f"time per clip, as a multiple of that of {champion}",
-            None,
-            "<=",
-            limits.max_latency_ratio,
-            trial.latency_ratio <= limits.max_latency_ratio,
-            "measured on the machine that ran the gate, see reports/latency.json there",
-        ),
-        _rule(
-            "champion_size_ratio",
-            f"bytes of the student, as a multiple of those of {champion}",
-            size["challenger"] / size["champion"],
-            "<=",
-            limits.max_size_ratio,
-        ),
-    ]
+def judge(candidate: Candidate, params: Params) -> GateReport:
+    """Hold a student against every rule, and against the rules about the champion where there is one."""
+    table = RULES + CHAMPION_RULES if candidate.comparison else RULES
+    rules = [_apply(question, candidate, params) for question in table]
+    shipped = candidate.metrics.shipped
+    return GateReport(
+        passed=all(rule.passed for rule in rules),
+        method=shipped.method,
+        seed=shipped.seed,
+        champion=candidate.comparison.version if candidate.comparison else None,
+        rules=rules,
+    )
 
 
-def _largest_drop(
-    parts: Sequence[Mapping[str, Any]] | None, name: Callable[[Mapping[str, Any]], str], none: str
-) -> tuple[float | None, str]:
-    """The largest loss of F1 among classes or slices, and where it is."""
-    if not parts:
-        return None, none
-    worst = max(parts, key=lambda each: each["champion"] - each["challenger"])
-    drop = worst["champion"] - worst["challenger"]
-    return drop, f"in {name(worst)}" if drop > 0 else ""
-
-
-def _rule(name: str, description: str, value: float | None, comparison: str, limit: float, note: str = "") -> Rule:
+def _apply(question: _Question, candidate: Candidate, params: Params) -> Rule:
     """Apply a rule; one that has no value to judge does not stand in the way."""
-    passed = value is None or bool(COMPARISONS[comparison](value, limit))
-    return Rule(name, description, value, comparison, limit, passed, note)
+    value, note = question.find(candidate)
+    limit = attrgetter(question.limit)(params) if isinstance(question.limit, str) else question.limit
+    return Rule(
+        name=question.name,
+        description=question.description.format(candidate=candidate),
+        value=value if question.recorded else None,
+        comparison=question.comparison,
+        limit=limit,
+        passed=value is None or _HOLDS[question.comparison](value, limit),
+        note=note if question.recorded else _MEASURED,
+    )
+
+
+def _not_worse(candidate: Candidate) -> Finding:
+    if candidate.method == "none":
+        return Finding(1.0, _ALONE)
+    return Finding(candidate.metrics.comparisons[candidate.method]["none"].probability)
+
+
+def _gap_closed(candidate: Candidate) -> Finding:
+    if candidate.method == "none":
+        return Finding(None, _ALONE)
+    gap = candidate.metrics.gap_closed[candidate.method]
+    return Finding(gap.mean, gap.reason or "")
+
+
+def _champion_not_worse(candidate: Candidate) -> Finding:
+    f1 = candidate.champion.macro_f1
+    return Finding(f1.probability if f1 else None, candidate.champion.note or "")
+
+
+def _champion_class_drop(candidate: Candidate) -> Finding:
+    classes = candidate.champion.per_class or []
+    return _largest({each.name: each.champion - each.challenger for each in classes}, _no_part(candidate))
+
+
+def _champion_slice_drop(candidate: Candidate) -> Finding:
+    slices = candidate.champion.per_slice or []
+    drops = {f"{each.by}: {each.slice}": each.champion - each.challenger for each in slices}
+    return _largest(drops, _no_part(candidate))
+
+
+def _champion_calibration_rise(candidate: Candidate) -> Finding:
+    error = candidate.champion.calibration_error
+    return Finding(error.challenger - error.champion if error else None, candidate.champion.note or "")
+
+
+def _no_part(candidate: Candidate) -> str:
+    """Why there is no class or slice to look at."""
+    comparable = candidate.champion.macro_f1 is not None
+    return f"none has {candidate.min_slice_clips} test clips" if comparable else candidate.champion.note or ""
+
+
+def _largest(drops: Mapping[str, float], none: str = "") -> Finding:
+    """The largest of losses by class or slice, and where it is; `none` says why there are none."""
+    if not drops:
+        return Finding(None, none)
+    worst = max(drops, key=lambda name: drops[name])
+    return Finding(drops[worst], f"in {worst}" if drops[worst] > 0 else "")
+
+
+RULES = (
+    _Question(
+        "macro_f1",
+        "macro-F1 on the test split",
+        lambda it: Finding(it.metrics.shipped.test.macro_f1),
+        ">=",
+        "gate.min_macro_f1",
+    ),
+    _Question(
+        "not_worse",
+        "probability of being no worse than the student alone",
+        _not_worse,
+        ">=",
+        "gate.min_not_worse_probability",
+    ),
+    _Question(
+        "gap_closed", "share of the teacher-student gap that is closed", _gap_closed, ">=", "gate.min_gap_closed"
+    ),
+    _Question(
+        "class_f1_drop",
+        "largest loss of F1 in a class against the student alone",
+        lambda it: _largest(it.class_drops),
+        "<=",
+        "gate.max_class_f1_drop",
+    ),
+    _Question(
+        "calibration_error",
+        "expected calibration error on the test split",
+        lambda it: Finding(it.metrics.shipped.test.calibration_error),
+        "<=",
+        "gate.max_calibration_error",
+    ),
+    _Question(
+        "latency_ms",
+        "median milliseconds per clip, from file to probabilities",
+        lambda it: Finding(it.trial.milliseconds),
+        "<=",
+        "gate.max_latency_ms",
+        recorded=False,
+    ),
+    _Question(
+        "logit_difference",
+        "largest difference to the evaluated logits, on {candidate.trial.clips} test clips from their files",
+        lambda it: Finding(it.trial.largest_difference),
+        "<=",
+        "gate.max_logit_difference",
+    ),
+    _Question("no_dense_input", "dense values that the student reads", lambda it: Finding(it.dense_values), "<=", 0),
+)
+"""What every student is asked: name, description, value, comparison and limit of each rule."""
+
+CHAMPION_RULES = (
+    _Question(
+        "champion_not_worse",
+        "probability of being no worse than the champion {candidate.champion.version}",
+        _champion_not_worse,
+        ">=",
+        "champion.min_not_worse_probability",
+    ),
+    _Question(
+        "champion_class_f1_drop",
+        "largest loss of F1 in a class against the champion {candidate.champion.version}",
+        _champion_class_drop,
+        "<=",
+        "champion.max_class_f1_drop",
+    ),
+    _Question(
+        "champion_slice_f1_drop",
+        "largest loss of macro-F1 in a slice against the champion {candidate.champion.version}",
+        _champion_slice_drop,
+        "<=",
+        "champion.max_slice_f1_drop",
+    ),
+    _Question(
+        "champion_calibration_rise",
+        "rise of the expected calibration error against the champion {candidate.champion.version}",
+        _champion_calibration_rise,
+        "<=",
+        "champion.max_calibration_rise",
+    ),
+    _Question(
+        "champion_latency_ratio",
+        "time per clip, as a multiple of that of the champion {candidate.champion.version}",
+        lambda it: Finding(it.trial.latency_ratio),
+        "<=",
+        "champion.max_latency_ratio",
+        recorded=False,
+    ),
+    _Question(
+        "champion_size_ratio",
+        "bytes of the student, as a multiple of those of the champion {candidate.champion.version}",
+        lambda it: Finding(it.champion.bytes.challenger / it.champion.bytes.champion),
+        "<=",
+        "champion.max_size_ratio",
+    ),
+)
+"""What a student is asked besides where there is a champion."""

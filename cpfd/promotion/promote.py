@@ -20,7 +20,8 @@ from cpfd.errors import CpfdError
 from cpfd.paths import PACKAGE
 from cpfd.project.lock import check
 from cpfd.project.revision import ARTIFACT, Revision, git, open_revision, open_version, version_tag
-from cpfd.reports import GATE, METRICS
+from cpfd.reports.gate import GateReport
+from cpfd.reports.metrics import MetricsReport
 
 Stage = Literal["production", "staging"]
 Bump = Literal["major", "minor", "patch"]
@@ -102,7 +103,7 @@ def list_versions() -> list[dict[str, Any]]:
         if event.stage:
             continue
         revision = replace(project, name=event.tag, commit=event.commit)
-        metrics, gate = revision.json(METRICS) or {}, revision.json(GATE) or {}
+        metrics, gate = revision.json(MetricsReport.path) or {}, revision.json(GateReport.path) or {}
         shipped = metrics.get("shipped", {})
         versions.append(
             {
@@ -271,9 +272,11 @@ def _check_work_tree(recorded: Mapping[str, str]) -> None:
 
 def _reports(revision: Revision) -> tuple[dict[str, Any], dict[str, Any]]:
     """The gate's verdict and the metrics of a revision; refuses a rejection."""
-    gate, metrics = revision.json(GATE), revision.json(METRICS)
+    gate, metrics = revision.json(GateReport.path), revision.json(MetricsReport.path)
     if gate is None or metrics is None:
-        raise CpfdError(f"{revision.name} has no {METRICS if gate else GATE}: run `dvc repro` and commit it")
+        raise CpfdError(
+            f"{revision.name} has no {MetricsReport.path if gate else GateReport.path}: run `dvc repro` and commit it"
+        )
     if not gate["passed"]:
         failed = [rule for rule in gate["rules"] if not rule["passed"]]
         sentences = [

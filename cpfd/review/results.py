@@ -16,7 +16,10 @@ from cpfd.pages.names import model_name
 from cpfd.params.schema import Evaluation
 from cpfd.paths import CONTENT, LOCK_FILE, MODELS, REPORTS
 from cpfd.project.revision import Revision
-from cpfd.reports import GATE, METRICS, SUMMARY, VALIDATION
+from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.gate import GateReport
+from cpfd.reports.metrics import MetricsReport
+from cpfd.reports.validation import ValidationReport
 
 if TYPE_CHECKING:
     from cpfd.evaluation.results import Split
@@ -40,7 +43,7 @@ def changed_results(base: Revision, head: Revision) -> dict[str, Any]:
     new}, seeds, interval, samples}, or None; `note` then says why. `gap_closed` by method; `confidence` and
     `validation`: evidence of the teacher, and the data checks.
     """
-    metrics = {side: revision.json(METRICS) for side, revision in _both(base, head).items()}
+    metrics = {side: revision.json(MetricsReport.path) for side, revision in _both(base, head).items()}
     paired: dict[str, Any] | None = None
     differences: dict[str, dict[str, float]] = {}
     note: str | None = None
@@ -53,7 +56,7 @@ def changed_results(base: Revision, head: Revision) -> dict[str, Any]:
     return {
         "files": {
             path.as_posix(): {side: _state(revision, path) for side, revision in _both(base, head).items()}
-            for path in (METRICS, GATE, VALIDATION)
+            for path in (MetricsReport.path, GateReport.path, ValidationReport.path)
         },
         "interval": (metrics["new"] or metrics["old"] or {}).get("interval"),
         "clips": {side: each and each["clips"]["test"] for side, each in metrics.items()},
@@ -76,7 +79,7 @@ def changed_gate(base: Revision, head: Revision) -> dict[str, Any]:
     `rules`: `name`, `description`, and of each side {value, comparison, limit, passed, note}, or None where that side's
     gate has no such rule.
     """
-    gates = {side: revision.json(GATE) for side, revision in _both(base, head).items()}
+    gates = {side: revision.json(GateReport.path) for side, revision in _both(base, head).items()}
     rules = {side: {rule["name"]: rule for rule in gate["rules"]} if gate else {} for side, gate in gates.items()}
     keys = ("value", "comparison", "limit", "passed", "note")
     return {
@@ -177,7 +180,7 @@ def _gap_closed(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _evidence(revision: Revision) -> dict[str, Any] | None:
     """What the confidence stage found out about the teacher; None where the cache lacks it."""
-    path = revision.cached(SUMMARY)
+    path = revision.cached(ConfidenceReport.path)
     if path is None:
         return None
     summary = read_json(path)
@@ -185,7 +188,7 @@ def _evidence(revision: Revision) -> dict[str, Any] | None:
 
 
 def _validation(revision: Revision) -> dict[str, Any] | None:
-    report = revision.json(VALIDATION)
+    report = revision.json(ValidationReport.path)
     if report is None:
         return None
     unmet = [each for each in report["expectations"] if not each["success"]]
@@ -220,7 +223,7 @@ def _paired(
 
     if old_metrics is None or new_metrics is None:
         lacking = [revision.name for revision, each in ((base, old_metrics), (head, new_metrics)) if each is None]
-        raise CpfdError(f"{METRICS} is not there at {' nor at '.join(lacking)}: there is nothing to compare")
+        raise CpfdError(f"{MetricsReport.path} is not there at {' nor at '.join(lacking)}: there is nothing to compare")
     (old, old_seeds), (new, new_seeds) = _test_split(base, old_metrics), _test_split(head, new_metrics)
     rows = _shared_rows(old, new)
     seeds = [seed for seed in new_seeds if seed in old_seeds]
@@ -246,7 +249,7 @@ def _paired(
     for name, (before, after) in pairs.items():
         mean = float(observed[f"new {after}"] - observed[f"old {before}"])
         of_new, of_old = drawn[f"new {after}"], drawn[f"old {before}"]
-        differences[name] = bootstrap.difference(mean, of_new, of_old, settings.interval)
+        differences[name] = bootstrap.difference(mean, of_new, of_old, settings.interval).content()
     paired = {
         "clips": shape[1],
         "left_out": {"old": len(old.video_ids) - shape[1], "new": len(new.video_ids) - shape[1]},
@@ -289,8 +292,8 @@ def _test_split(revision: Revision, metrics: Mapping[str, Any]) -> tuple["Split"
         stated = metrics["test"].get(model, {}).get("macro_f1", {}).get("mean")
         if stated is None or abs(scored - stated) > _TOLERANCE:
             raise CpfdError(
-                f"{METRICS} of {revision.name} was not made from the logits that {LOCK_FILE} records there ({model}:"
-                f" macro-F1 {'absent' if stated is None else f'{stated:.4f}'}, from logits {scored:.4f}):"
+                f"{MetricsReport.path} of {revision.name} was not made from the logits that {LOCK_FILE} records there"
+                f" ({model}: macro-F1 {'absent' if stated is None else f'{stated:.4f}'}, from logits {scored:.4f}):"
                 " run `dvc repro` and commit; until then there is no paired interval"
             )
     return split, list(students["seeds"])

@@ -1,10 +1,12 @@
 """Stage `champion`: the registered version that champion.version names, and how the student does against it."""
 
-from cpfd.files import read_json, read_table, write_json, write_table, written_aside
+from cpfd.files import read_json, read_table, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.params.schema import Params
-from cpfd.paths import CONTENT, MODELS, PACKAGE, RAW, REPORTS, VALIDATED
+from cpfd.paths import CONTENT, MODELS, PACKAGE, RAW, VALIDATED
 from cpfd.project.revision import open_version
+from cpfd.reports.champion import ChampionReport, NoChampion
+from cpfd.reports.metrics import MetricsReport
 from cpfd.stages import run
 
 CHAMPION = MODELS / "champion"
@@ -24,13 +26,13 @@ def main() -> None:
             aside.mkdir()
             # DVC warns of empty outputs at every turn.
             (aside / "README.md").write_text("There is no champion: champion.version in params.yaml is null.\n")
-    write_json(REPORTS / "champion.json", {"version": None})
+    NoChampion().write()
     return None
 
 
 def _challenge(params: Params, version: str) -> None:
     # Torch and transformers take seconds to import: only where there is a champion.
-    from cpfd.comparing.contenders import compare, describe_clips, score, select_clips
+    from cpfd.comparing.contenders import classify, compare, describe_clips, match, select_clips
     from cpfd.student.package import assemble_student
     from cpfd.student.student import Student
 
@@ -43,28 +45,29 @@ def _challenge(params: Params, version: str) -> None:
         trained = read_table(aside / "trained.parquet")
         (aside / "trained.parquet").unlink()
         index, manifest = read_table(CONTENT / "index.parquet"), read_table(VALIDATED / "manifest.parquet")
-        clips, seen = select_clips(index, manifest, trained)
+        clips = select_clips(index, manifest, trained)
         videos = RAW / read_json(CONTENT / "meta.json")["name"] / "videos"
-        shipped = read_json(REPORTS / "metrics.json")["shipped"]
-        student = assemble_student(MODELS / "students" / f"{shipped['method']}-{shipped['seed']}")
+        shipped = MetricsReport.read().shipped
+        student = assemble_student(MODELS / "students" / f"{shipped.method}-{shipped.seed}")
         threads = params.extract.threads
-        champion = score(Student.load(CHAMPION), clips, videos, threads, f"champion {version}")
-        challenger = score(student, clips, videos, threads, "challenger")
-        slices = describe_clips(clips, index, videos)
-        table = clips[["video_id", "label", "creator_id"]].assign(
+        champion = classify(Student.load(CHAMPION), clips.table, videos, threads, f"champion {version}")
+        challenger = classify(student, clips.table, videos, threads, "challenger")
+        slices = describe_clips(clips.table, index, videos)
+        table = clips.table[["video_id", "label", "creator_id"]].assign(
             champion=list(champion.logits), challenger=list(challenger.logits), **slices
         )
         write_table(aside / "scores.parquet", table)
-    report = compare(clips, slices, champion, challenger, params.evaluation, params.champion.min_slice_clips)
-    report["left_out"]["seen_by_champion"] = seen
-    write_json(REPORTS / "champion.json", {"version": version, "commit": revision.commit, **report})
-    f1 = report["macro_f1"]
+    pair = match(clips, champion, challenger)
+    comparison = compare(pair, slices, params.evaluation, params.champion.min_slice_clips)
+    assert revision.commit is not None  # a version is one
+    ChampionReport(version=version, commit=revision.commit, **dict(comparison)).write()
+    f1 = comparison.macro_f1
     if f1 is None:
-        print(f"champion: {version}: {report['note']}")
+        print(f"champion: {version}: {comparison.note}")
     else:
         print(
-            f"champion: macro-F1 {f1['champion']:.3f} of {version}, {f1['challenger']:.3f} of the student"
-            f" on {report['clips']} test clips ({f1['mean']:+.3f} [{f1['low']:+.3f}, {f1['high']:+.3f}])"
+            f"champion: macro-F1 {f1.champion:.3f} of {version}, {f1.challenger:.3f} of the student"
+            f" on {comparison.clips} test clips ({f1.mean:+.3f} [{f1.low:+.3f}, {f1.high:+.3f}])"
         )
 
 

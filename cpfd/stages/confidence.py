@@ -6,9 +6,10 @@ from cpfd import metrics
 from cpfd.distill.assessment import assess
 from cpfd.evaluation import plots, results
 from cpfd.features.store import FeatureStore
-from cpfd.files import read_table, write_json, write_table, written_aside
+from cpfd.files import read_table, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.paths import CONFIDENCE, CONTENT, CROSSFIT, REPORTS
+from cpfd.reports.confidence import ConfidenceReport
 from cpfd.stages import run
 
 
@@ -22,13 +23,13 @@ def main() -> None:
     with written_aside(CONFIDENCE) as aside:
         aside.mkdir()
         write_table(aside / "confidence.parquet", found.table)
-        write_json(aside / "summary.json", found.summary)
+        found.report.write(aside / ConfidenceReport.path.name)
 
     # Beside data/confidence, not in it: students depend on that, and another plot must not train them again.
     bins = params.evaluation.calibration_bins
     reliability = {
         name: metrics.reliability(found.labels, found.out_of_fold / temperature, task, bins)
-        for name, temperature in [("before", 1.0), ("calibrated", found.summary["temperature"])]
+        for name, temperature in [("before", 1.0), ("calibrated", found.report.temperature)]
     }
     before, after = (metrics.calibration_error(each) for each in reliability.values())
     histogram = results.confidence_histogram(found.table, store.classes, task, bins)
@@ -39,8 +40,8 @@ def main() -> None:
         write_table(folder / "reliability.csv", pd.concat(reliability, names=["when"]).reset_index("when"))
         title = f"Calibration error {before:.3f}, then {after:.3f}"
         plots.plot_reliability(folder / "reliability.png", title, reliability)
-    print(f"confidence: {found.summary['method']}: {found.summary['why']}")
-    print(f"confidence: {found.summary['distillability']['advice']}")
+    print(f"confidence: {found.report.method}: {found.report.why}")
+    print(f"confidence: {found.report.distillability.advice}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import pandas as pd
 from cpfd import metrics
 from cpfd.errors import CpfdError
 from cpfd.evaluation import plots, results
-from cpfd.files import read_json, read_table, remove, write_json, write_table, written_aside
+from cpfd.files import read_json, read_table, remove, write_table, written_aside
 from cpfd.params.load import load_params
-from cpfd.paths import CONFIDENCE, CONTENT, MODELS, REPORTS
+from cpfd.paths import CONTENT, MODELS, REPORTS
+from cpfd.reports.confidence import ConfidenceReport
 from cpfd.stages import run
 
 STUDENTS = MODELS / "students"
@@ -26,23 +27,23 @@ def main() -> None:
     classes, task = dataset["classes"], dataset["task"]
     index = read_table(CONTENT / "index.parquet")
     validation, test = (results.read_split(name, index, classes, task, files) for name in ("validation", "test"))
-    method = read_json(CONFIDENCE / "summary.json")["method"]
+    method = ConfidenceReport.read().method
     if method not in methods:
         raise CpfdError(
-            f"{CONFIDENCE / 'summary.json'}: method '{method}' is to be shipped, but students.methods in params.yaml"
+            f"{ConfidenceReport.path}: method '{method}' is to be shipped, but students.methods in params.yaml"
             f" has only {', '.join(methods)}: add it there, or name one of these as distill.method"
         )
     shipped = results.choose_shipped(method, seeds, validation)
-    summary = results.summarise(validation, test, shipped, params.evaluation)
+    report = results.summarise(validation, test, shipped, params.evaluation)
     shipped_logits = test.logits[method][shipped.run]
     runs = results.runs_table(validation, test, seeds)
     reliability = metrics.reliability(test.targets, shipped_logits, task, bins)
-    f1 = {model: scores["macro_f1"] for model, scores in summary["test"].items()}
+    f1 = {model: scores.macro_f1 for model, scores in report.test.items()}
 
     with written_aside(REPORTS / "plots") as folder:
         folder.mkdir()
         write_table(folder / "runs.csv", runs)
-        write_table(folder / "f1.csv", pd.DataFrame([{"model": model, **values} for model, values in f1.items()]))
+        write_table(folder / "f1.csv", pd.DataFrame([{"model": model, **each.content()} for model, each in f1.items()]))
         plots.plot_f1(folder / "f1.png", f1, runs, method, params.evaluation.interval)
         write_table(folder / "reliability.csv", reliability)
         title = f"Reliability (calibration error {metrics.calibration_error(reliability):.3f})"
@@ -52,7 +53,7 @@ def main() -> None:
             pairs = results.confusion_pairs(test, shipped)
             write_table(folder / "confusion.csv", pairs)
             plots.plot_confusion(folder / "confusion.png", pairs, classes)
-    write_json(REPORTS / "metrics.json", summary)
+    report.write()
 
 
 def _remove_orphans(wanted: set[str]) -> None:

@@ -9,10 +9,12 @@ import torch
 from cpfd import metrics
 from cpfd.features.store import FeatureStore
 from cpfd.features.text import join_text
-from cpfd.files import read_json, read_table, write_json
+from cpfd.files import read_table, write_json
 from cpfd.params.load import load_params
 from cpfd.paths import CONTENT, MODELS, RAW, REPORTS, VALIDATED
-from cpfd.promotion.gate import judge
+from cpfd.promotion.gate import Candidate, judge
+from cpfd.reports.champion import read_champion
+from cpfd.reports.metrics import MetricsReport
 from cpfd.stages import run
 from cpfd.student.package import assemble_student
 from cpfd.student.student import Student
@@ -26,8 +28,8 @@ def main() -> None:
     """
     params = load_params("gate")
     torch.set_num_threads(params.extract.threads)
-    summary = read_json(REPORTS / "metrics.json")
-    method, seed = summary["shipped"]["method"], summary["shipped"]["seed"]
+    report = MetricsReport.read()
+    method, seed = report.shipped.method, report.shipped.seed
     store = FeatureStore(CONTENT)
     student = assemble_student(MODELS / "students" / f"{method}-{seed}")
 
@@ -36,8 +38,8 @@ def main() -> None:
     videos = RAW / store.meta["name"] / "videos"
     files = [videos / path if path else None for path in manifest["path"]]
     evaluated = _test_logits(method, seed).loc[manifest["video_id"]]
-    duel = read_json(REPORTS / "champion.json")
-    champion = Student.load(MODELS / "champion") if duel["version"] else None
+    comparison = read_champion()
+    champion = Student.load(MODELS / "champion") if comparison else None
     texts, champion_texts = (
         join_text(manifest, each.network.config.text_columns or []) for each in (student, champion or student)
     )
@@ -49,16 +51,22 @@ def main() -> None:
     alone, shipped = (
         np.mean([_class_f1(store, name, each) for each in params.students.seeds], axis=0) for name in ("none", method)
     )
-    drops = dict(zip(store.classes, (alone - shipped).tolist(), strict=True))
-    dense = student.network.config.dense_values
-    verdict = judge(summary, drops, trial, dense, params.gate, duel, params.champion)
-    write_json(REPORTS / "gate.json", verdict)
+    candidate = Candidate(
+        metrics=report,
+        class_drops=dict(zip(store.classes, (alone - shipped).tolist(), strict=True)),
+        trial=trial,
+        dense_values=student.network.config.dense_values,
+        comparison=comparison,
+        min_slice_clips=params.champion.min_slice_clips,
+    )
+    verdict = judge(candidate, params)
+    verdict.write()
     measured = {"latency_ms": trial.milliseconds, "champion_latency_ratio": trial.latency_ratio}
-    for rule in verdict["rules"]:
-        value = measured.get(rule["name"], rule["value"])
-        value = f"{value:.3f}" if isinstance(value, float) else "-" if value is None else value
-        print(f"gate: {'ok  ' if rule['passed'] else 'FAIL'} {rule['description']}: {value} (limit {rule['limit']:g})")
-    print(f"gate: {'passed' if verdict['passed'] else 'not passed'}: {method}, seed {seed}")
+    for rule in verdict.rules:
+        value = measured.get(rule.name, rule.value)
+        told = f"{value:.3f}" if isinstance(value, float) else "-" if value is None else value
+        print(f"gate: {'ok  ' if rule.passed else 'FAIL'} {rule.description}: {told} (limit {rule.limit:g})")
+    print(f"gate: {'passed' if verdict.passed else 'not passed'}: {method}, seed {seed}")
 
 
 def _test_logits(method: str, seed: int) -> "pd.Series[float]":

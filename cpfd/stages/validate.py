@@ -12,15 +12,14 @@ def main() -> None:
     params = load_params("validate")
     raw = read_dataset(RAW / params.dataset.name)
     report = validate_dataset(raw, params.dataset, params.split, params.validation, VALIDATED, REPORTS)
-    labelled = report["dataset"]["labelled"]
-    for split, clips in report["dataset"]["clips"].items():
+    labelled = report.dataset.labelled
+    for split, clips in report.dataset.clips.items():
         print(f"{split}: {clips} clips, {labelled[split]} with a label")
-    print(f"quarantine: {report['quarantine']['clips']} clips")
-    for reason, rows in report["quarantine"]["reasons"].items():
+    print(f"quarantine: {report.quarantine.clips} clips")
+    for reason, rows in report.quarantine.reasons.items():
         print(f"  {reason}: {rows}")
-    for expectation in report["expectations"]:
-        if not expectation["success"]:
-            print(f"warning: expected {expectation['expected']}, observed {expectation['observed']}")
+    for expectation in report.unmet:
+        print(f"warning: expected {expectation.expected}, observed {expectation.observed}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from cpfd.datasets.contract import SPLITS, RawDataset, parse_labels
 from cpfd.errors import CpfdError
 from cpfd.files import write_json, write_table, written_aside
 from cpfd.params.schema import Dataset, Split, Validation
+from cpfd.reports.validation import Outcome, Quarantine, SplitCounts, ValidatedDataset, ValidationReport
 from cpfd.validation.checks import CheckedDataset, check_dataset, classes_of, kinds
 from cpfd.validation.docs import write_docs
 from cpfd.validation.suites import describe, make_suites, validate
@@ -18,7 +18,7 @@ from cpfd.validation.suites import describe, make_suites, validate
 
 def validate_dataset(
     raw: RawDataset, dataset: Dataset, split: Split, validation: Validation, output: Path, reports: Path
-) -> dict[str, Any]:
+) -> ValidationReport:
     """Check a data set, write what is usable to `output` and what was found to `reports`; returns the report.
 
     `output`: manifest.parquet, dense.parquet, dataset.json, quarantine.parquet. `reports`: validation.json (the
@@ -35,59 +35,59 @@ def validate_dataset(
     expectations = [
         describe(suite, outcome) for suite, result in zip(suites, results, strict=True) for outcome in result.results
     ]
-    failures = [e for e in expectations if e["severity"] == "critical" and not e["success"]]
-    summary = _summary(dataset, raw, checked)
-    report = {
-        "passed": not failures,
-        "dataset": {**summary, "classes": _class_counts(checked.manifest, dataset.task)},
-        "quarantine": _quarantine_counts(raw, checked),
-        "expectations": expectations,
-    }
+    failures = [each for each in expectations if each.severity == "critical" and not each.success]
+    report = ValidationReport(
+        passed=not failures,
+        dataset=_describe(dataset, raw, checked),
+        quarantine=_count_quarantine(raw, checked),
+        expectations=expectations,
+    )
     write_docs(reports / "validation", results, report, checked.quarantine)
-    write_json(reports / "validation.json", report)
+    report.write(reports / ValidationReport.path.name)
     with written_aside(output) as aside:
         aside.mkdir()
         write_table(aside / "quarantine.parquet", checked.quarantine)
         if not failures:
             write_table(aside / "manifest.parquet", checked.manifest)
             write_table(aside / "dense.parquet", checked.dense)
-            write_json(aside / "dataset.json", summary)
+            # Classes as a list: their order is that of the logits.
+            write_json(aside / "dataset.json", report.dataset.content() | {"classes": list(report.dataset.classes)})
     if failures:
         raise CpfdError(_explain(raw, failures, output, reports))
     return report
 
 
-def _summary(dataset: Dataset, raw: RawDataset, checked: CheckedDataset) -> dict[str, Any]:
+def _describe(dataset: Dataset, raw: RawDataset, checked: CheckedDataset) -> ValidatedDataset:
     manifest = checked.manifest
-    return {
-        "name": dataset.name,
-        "task": dataset.task,
-        "version": _version(dataset.task, manifest, checked.dense),
-        "classes": classes_of(manifest, dataset.task),
-        "text_columns": raw.text_columns,
-        "dense_columns": checked.dense_columns["column"].tolist(),
-        "clips": _per_split(manifest),
-        "labelled": _per_split(manifest[manifest["label"] != ""]),
-        "quarantined": checked.quarantined_clips,
-    }
+    return ValidatedDataset(
+        name=dataset.name,
+        task=dataset.task,
+        version=_version(dataset.task, manifest, checked.dense),
+        classes=_class_counts(manifest, dataset.task),
+        text_columns=raw.text_columns,
+        dense_columns=checked.dense_columns["column"].tolist(),
+        clips=_per_split(manifest),
+        labelled=_per_split(manifest[manifest["label"] != ""]),
+        quarantined=checked.quarantined_clips,
+    )
 
 
-def _per_split(manifest: pd.DataFrame) -> dict[str, int]:
+def _per_split(manifest: pd.DataFrame) -> SplitCounts:
     return {split: int((manifest["split"] == split).sum()) for split in SPLITS}
 
 
-def _class_counts(manifest: pd.DataFrame, task: str) -> dict[str, dict[str, int]]:
+def _class_counts(manifest: pd.DataFrame, task: str) -> dict[str, SplitCounts]:
     named = manifest.assign(name=manifest["label"].map(lambda label: parse_labels(label, task))).explode("name")
     return {name: _per_split(named[named["name"] == name]) for name in classes_of(manifest, task)}
 
 
-def _quarantine_counts(raw: RawDataset, checked: CheckedDataset) -> dict[str, Any]:
+def _count_quarantine(raw: RawDataset, checked: CheckedDataset) -> Quarantine:
     reasons = kinds(checked.quarantine).value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    return {
-        "clips": checked.quarantined_clips,
-        "share": checked.quarantined_clips / len(raw.manifest),
-        "reasons": {str(kind): int(rows) for kind, rows in reasons.items()},
-    }
+    return Quarantine(
+        clips=checked.quarantined_clips,
+        share=checked.quarantined_clips / len(raw.manifest),
+        reasons={str(kind): int(rows) for kind, rows in reasons.items()},
+    )
 
 
 def _version(task: str, manifest: pd.DataFrame, dense: pd.DataFrame) -> str:
@@ -102,11 +102,11 @@ def _version(task: str, manifest: pd.DataFrame, dense: pd.DataFrame) -> str:
     return digest.hexdigest()[:16]
 
 
-def _explain(raw: RawDataset, failures: list[dict[str, Any]], output: Path, reports: Path) -> str:
+def _explain(raw: RawDataset, failures: list[Outcome], output: Path, reports: Path) -> str:
     first, others = failures[0], len(failures) - 1
     more = f" (critical expectations not met besides: {others})" if others else ""
     return (
-        f"{raw.folder}: expected {first['expected']}, observed {first['observed']} ({first['suite']}:"
-        f" {first['column']}): {first['remedy']}{more}; see {reports / 'validation' / 'index.html'} and"
+        f"{raw.folder}: expected {first.expected}, observed {first.observed} ({first.suite}:"
+        f" {first.column}): {first.remedy}{more}; see {reports / 'validation' / 'index.html'} and"
         f" {output / 'quarantine.parquet'}"
     )

@@ -12,6 +12,7 @@ from great_expectations.render.renderer.page_renderer import ValidationResultsPa
 from great_expectations.render.view import DefaultJinjaPageView
 
 from cpfd.files import written_aside
+from cpfd.reports.validation import ValidationReport
 from cpfd.validation.checks import kinds
 
 _STYLE = """
@@ -92,7 +93,7 @@ in quarantine: {{ report.quarantine.clips }}.</p>
 
 
 def write_docs(
-    folder: Path, results: list[ExpectationSuiteValidationResult], report: dict[str, Any], quarantine: pd.DataFrame
+    folder: Path, results: list[ExpectationSuiteValidationResult], report: ValidationReport, quarantine: pd.DataFrame
 ) -> None:
     """Write `index.html` and a page for each suite, whole or not at all; an existing folder is replaced.
 
@@ -119,19 +120,18 @@ def _suite_page(result: ExpectationSuiteValidationResult) -> str:
     return _render(_SUITE_PAGE, document.to_json_dict() | {"title": title})
 
 
-def _index_page(report: dict[str, Any], quarantine: pd.DataFrame) -> str:
-    failures = [expectation for expectation in report["expectations"] if not expectation["success"]]
-    severities: dict[str, list[str]] = {expectation["suite"]: [] for expectation in report["expectations"]}
-    for failure in failures:
-        severities[failure["suite"]].append(failure["severity"])
+def _index_page(report: ValidationReport, quarantine: pd.DataFrame) -> str:
+    severities: dict[str, list[str]] = {expectation.suite: [] for expectation in report.expectations}
+    for failure in report.unmet:
+        severities[failure.suite].append(failure.severity)
     content = {
-        "title": f"Validation of {report['dataset']['name']}",
+        "title": f"Validation of {report.dataset.name}",
         "report": report,
         "suites": {
             name: {severity: found.count(severity) for severity in ("critical", "warning")}
             for name, found in severities.items()
         },
-        "failures": failures,
+        "failures": report.unmet,
         "reasons": [
             {"table": table, "kind": kind, "rows": len(rows), "first": rows.iloc[0].to_dict()}
             for (table, kind), rows in quarantine.groupby(["table", kinds(quarantine)])

@@ -20,6 +20,7 @@ from scipy.stats import ks_2samp
 
 from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, RawDataset, parse_labels
 from cpfd.params.schema import Validation
+from cpfd.reports.validation import Outcome
 from cpfd.validation.checks import CheckedDataset, classes_of, has_text, kinds
 
 _SHOWN = 5
@@ -60,19 +61,19 @@ def validate(suites: list[Suite]) -> list[ExpectationSuiteValidationResult]:
     return results
 
 
-def describe(suite: Suite, result: ExpectationValidationResult) -> dict[str, Any]:
+def describe(suite: Suite, result: ExpectationValidationResult) -> Outcome:
     """One expectation's outcome for reports/validation.json."""
     config = result.expectation_config
-    return {
-        "suite": suite.name,
-        "expectation": config.type,
-        "column": config.kwargs["column"],
-        "severity": config.severity.value,
-        "success": result.success,
-        "observed": _observed(suite, result),
-        "expected": config.meta["expected"],
-        "remedy": config.meta["remedy"],
-    }
+    return Outcome(
+        suite=suite.name,
+        expectation=config.type,
+        column=config.kwargs["column"],
+        severity=config.severity.value,
+        success=result.success,
+        observed=_observed(suite, result),
+        expected=config.meta["expected"],
+        remedy=config.meta["remedy"],
+    )
 
 
 def make_suites(raw: RawDataset, checked: CheckedDataset, task: str, limits: Validation) -> list[Suite]:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cpfd.comparing.contenders import Contender, compare, describe_clips, score, select_clips
+from cpfd.comparing.contenders import Contender, HeldOutClips, classify, compare, describe_clips, match, select_clips
 from cpfd.errors import CpfdError
 from cpfd.evaluation.results import Shipped, build_split, summarise
+from cpfd.reports.champion import Comparison, LeftOut, Sides
 from cpfd.student.student import Student
 from tests.support.clips import write_clip
 from tests.support.contenders import SETTINGS, contender, slices_of, sure, table_of
@@ -22,9 +23,13 @@ from tests.support.student import save_student
 
 def held(
     clips: pd.DataFrame, champion: Contender, challenger: Contender, least_clips: int = 1, slices: Any = None
-) -> dict[str, Any]:
-    slices = slices_of(clips) if slices is None else slices
-    return compare(clips, slices, champion, challenger, SETTINGS, least_clips)
+) -> Comparison:
+    pair = match(HeldOutClips(clips, seen_by_champion=0), champion, challenger)
+    return compare(pair, slices_of(clips) if slices is None else slices, SETTINGS, least_clips)
+
+
+def sides(champion: Any, challenger: Any) -> Sides[Any]:
+    return Sides(champion=champion, challenger=challenger)
 
 
 @st.composite
@@ -44,11 +49,11 @@ def rounds(draw: st.DrawFn) -> tuple[pd.DataFrame, NDArray[np.float32], NDArray[
 def test_a_student_is_no_worse_than_itself(drawn: Any) -> None:
     clips, logits, _, task = drawn
     report = held(clips, contender(logits, task=task), contender(logits, task=task))
-    for each in (report["macro_f1"], *report["per_slice"]):
-        assert (each["mean"], each["low"], each["high"], each["probability"]) == (0, 0, 0, 1)
-    assert all(each["champion"] == each["challenger"] for each in report["per_class"])
-    assert report["calibration_error"]["champion"] == report["calibration_error"]["challenger"]
-    assert report["note"] is None
+    for each in (report.macro_f1, *report.per_slice):
+        assert (each.mean, each.low, each.high, each.probability) == (0, 0, 0, 1)
+    assert all(each.champion == each.challenger for each in report.per_class)
+    assert report.calibration_error.champion == report.calibration_error.challenger
+    assert report.note is None
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,11 +62,12 @@ def test_changing_sides_changes_the_sign(drawn: Any) -> None:
     clips, first, second, task = drawn
     there = held(clips, contender(first, task=task), contender(second, task=task))
     back = held(clips, contender(second, task=task), contender(first, task=task))
-    f1, reverse = there["macro_f1"], back["macro_f1"]
-    assert f1["mean"] == -reverse["mean"]
-    assert (f1["low"], f1["high"]) == pytest.approx((-reverse["high"], -reverse["low"]))
-    for key in ("macro_f1", "accuracy", "calibration_error"):
-        assert there[key]["champion"] == back[key]["challenger"]
+    f1, reverse = there.macro_f1, back.macro_f1
+    assert f1.mean == -reverse.mean
+    assert (f1.low, f1.high) == pytest.approx((-reverse.high, -reverse.low))
+    assert f1.champion == reverse.challenger
+    assert there.accuracy.champion == back.accuracy.challenger
+    assert there.calibration_error.champion == back.calibration_error.challenger
 
 
 @settings(max_examples=40, deadline=None)
@@ -77,9 +83,10 @@ def test_neither_the_order_of_clips_nor_that_of_classes_matters(drawn: Any, orde
         contender(second[rows], task=task),
         slices=slices_of(clips).iloc[rows].reset_index(drop=True),
     )
+    found, expected = shuffled.content(), report.content()
     for key in ("calibration_error", "accuracy"):
-        assert shuffled.pop(key) == pytest.approx(report.pop(key), abs=1e-9)
-    assert shuffled == report
+        assert found.pop(key) == pytest.approx(expected.pop(key), abs=1e-9)
+    assert found == expected
 
 
 def test_it_says_what_the_evaluation_says_of_the_same_logits() -> None:
@@ -97,14 +104,12 @@ def test_it_says_what_the_evaluation_says_of_the_same_logits() -> None:
 
     report = held(clips, contender(logits["none"]), contender(logits["pfd"]))
 
-    difference = evaluated["comparisons"]["pfd"]["none"]
-    assert {key: report["macro_f1"][key] for key in difference} == difference
+    assert evaluated.comparisons["pfd"]["none"].content().items() <= report.macro_f1.content().items()
     for side, model in (("champion", "none"), ("challenger", "pfd")):
-        assert report["macro_f1"][side] == evaluated["test"][model]["macro_f1"]["mean"]
-        assert report["accuracy"][side] == evaluated["test"][model]["accuracy"]["mean"]
-        assert report["calibration_error"][side] == pytest.approx(
-            evaluated["test"][model]["calibration_error"]["mean"], abs=1e-12
-        )
+        scores = evaluated.test[model]
+        assert getattr(report.macro_f1, side) == scores.macro_f1.mean
+        assert getattr(report.accuracy, side) == scores.accuracy.mean
+        assert getattr(report.calibration_error, side) == pytest.approx(scores.calibration_error.mean, abs=1e-12)
 
 
 def test_a_class_that_the_champion_does_not_know_is_left_out_and_told() -> None:
@@ -112,21 +117,21 @@ def test_a_class_that_the_champion_does_not_know_is_left_out_and_told() -> None:
     champion = contender(sure(labels, CLASSES[:2]), CLASSES[:2])
     challenger = contender(sure(["cat", "dog", "cat", "eel", "eel"], CLASSES))
     report = held(table_of(labels), champion, challenger)
-    assert (report["clips"], report["left_out"]) == (4, {"unknown_class": 1})
-    assert report["classes"] == {"shared": 2, "only": {"champion": [], "challenger": ["eel"]}}
-    assert report["note"] == "compared on the 2 classes that both know: only the challenger knows eel"
+    assert (report.clips, report.left_out) == (4, LeftOut(unknown_class=1, seen_by_champion=0))
+    assert report.classes.content() == {"shared": 2, "only": {"champion": [], "challenger": ["eel"]}}
+    assert report.note == "compared on the 2 classes that both know: only the challenger knows eel"
     # It takes a dog for an eel: a mistake, though no eel is among the clips.
-    assert report["accuracy"] == {"champion": 1, "challenger": 0.75}
-    assert [each["class"] for each in report["per_class"]] == ["cat", "dog"]
+    assert report.accuracy == sides(1.0, 0.75)
+    assert [each.name for each in report.per_class] == ["cat", "dog"]
 
 
 def test_a_class_that_only_the_champion_knows_may_be_wrongly_chosen() -> None:
     labels = ["cat", "dog", "cat", "dog"]
     champion = contender(sure(["cat", "dog", "fox", "fox"], ["fox", "dog", "cat"]), ["fox", "dog", "cat"])
     report = held(table_of(labels), champion, contender(sure(labels, CLASSES[:2]), CLASSES[:2]))
-    assert report["accuracy"] == {"champion": 0.5, "challenger": 1}
-    assert report["classes"]["only"] == {"champion": ["fox"], "challenger": []}
-    assert report["clips"] == 4
+    assert report.accuracy == sides(0.5, 1.0)
+    assert report.classes.only == sides(["fox"], [])
+    assert report.clips == 4
 
 
 def test_multi_label_clips_are_judged_by_the_shared_classes() -> None:
@@ -134,10 +139,10 @@ def test_multi_label_clips_are_judged_by_the_shared_classes() -> None:
     logits = np.array([[1, -1, 1], [-1, 1, -1], [-1, -1, 1], [-1, -1, -1]], np.float32)
     champion = contender(logits[:, :2], CLASSES[:2], "multi_label")
     report = held(table_of(labels), champion, contender(logits, task="multi_label"))
-    assert (report["clips"], report["left_out"]) == (4, {"unknown_class": 0})
-    assert report["accuracy"] == {"champion": 1, "challenger": 1}
-    assert [(each["class"], each["clips"]) for each in report["per_class"]] == [("cat", 1), ("dog", 1)]
-    assert report["calibration_error"]["champion"] == report["calibration_error"]["challenger"]
+    assert (report.clips, report.left_out) == (4, LeftOut(unknown_class=0, seen_by_champion=0))
+    assert report.accuracy == sides(1.0, 1.0)
+    assert [(each.name, each.clips) for each in report.per_class] == [("cat", 1), ("dog", 1)]
+    assert report.calibration_error.champion == report.calibration_error.challenger
 
 
 @pytest.mark.parametrize(
@@ -151,15 +156,15 @@ def test_multi_label_clips_are_judged_by_the_shared_classes() -> None:
     ],
 )
 def test_what_cannot_be_compared_is_explained(labels: list[str], champion: Any, challenger: Any, why: str) -> None:
-    sides = [
+    students = [
         contender(np.ones((len(labels), len(classes)), np.float32), classes, task)
         for classes, task in (champion, challenger)
     ]
-    report = held(table_of(labels), *sides)
-    assert report["note"].startswith(f"not comparable: {why}")
+    report = held(table_of(labels), *students)
+    assert report.note.startswith(f"not comparable: {why}")
     for key in ("macro_f1", "accuracy", "calibration_error", "per_class", "per_slice"):
-        assert report[key] is None
-    assert report["bytes"] == {"champion": 4, "challenger": 4}
+        assert getattr(report, key) is None
+    assert report.bytes == sides(4, 4)
 
 
 def test_only_parts_of_enough_clips_are_compared() -> None:
@@ -173,11 +178,11 @@ def test_only_parts_of_enough_clips_are_compared() -> None:
     )
     students = contender(sure(labels, CLASSES)), contender(sure(["cat"] * 8, CLASSES))
     report = held(clips, *students, least_clips=3, slices=slices)
-    assert [each["class"] for each in report["per_class"]] == ["cat"]
+    assert [each.name for each in report.per_class] == ["cat"]
     # By value, not by letter; and what all clips have in common is no slice.
-    assert [each["slice"] for each in report["per_slice"]] == ["clips of 2.0 to 9.0 s", "clips of 10.0 to 12.0 s"]
-    assert len(held(clips, *students, least_clips=2, slices=slices)["per_slice"]) == 3
-    assert held(clips, *students, least_clips=9, slices=slices)["per_slice"] == []
+    assert [each.slice for each in report.per_slice] == ["clips of 2.0 to 9.0 s", "clips of 10.0 to 12.0 s"]
+    assert len(held(clips, *students, least_clips=2, slices=slices).per_slice) == 3
+    assert held(clips, *students, least_clips=9, slices=slices).per_slice == []
 
 
 def test_the_champions_clips_are_left_out_by_name_and_by_content() -> None:
@@ -197,10 +202,11 @@ def test_the_champions_clips_are_left_out_by_name_and_by_content() -> None:
             "content_hash": ["6", "4", "", ""],
         }
     )
-    clips, seen = select_clips(index, manifest, learnt)
-    assert (clips["video_id"].to_list(), seen) == (["c"], 2)
-    clips, seen = select_clips(index, manifest, learnt[2:])
-    assert (clips["video_id"].to_list(), clips["creator_id"].to_list(), seen) == (["c", "d", "e"], ["", "me", ""], 0)
+    clips = select_clips(index, manifest, learnt)
+    assert (clips.table["video_id"].to_list(), clips.seen_by_champion) == (["c"], 2)
+    clips = select_clips(index, manifest, learnt[2:])
+    assert (clips.table["video_id"].to_list(), clips.seen_by_champion) == (["c", "d", "e"], 0)
+    assert clips.table["creator_id"].to_list() == ["", "me", ""]
 
 
 def index_of(clips: pd.DataFrame) -> pd.DataFrame:
@@ -235,7 +241,7 @@ def test_clips_without_any_video_or_creator_are_sliced_too(tmp_path: Path) -> No
     slices = describe_clips(clips, index_of(clips), tmp_path)
     assert slices.drop_duplicates().to_numpy().tolist() == [["creator unknown", "no video", "with text"]]
     logits = sure(["cat", "cat", "dog", "dog"], CLASSES)
-    assert held(clips, contender(logits), contender(logits), slices=slices)["per_slice"] == []
+    assert held(clips, contender(logits), contender(logits), slices=slices).per_slice == []
     none = clips[:0]
     assert describe_clips(none, index_of(none), tmp_path).empty
 
@@ -247,7 +253,7 @@ def test_equal_values_share_a_slice_and_mixed_ones_are_sorted(tmp_path: Path) ->
     assert set(slices["length"]) == {"clips of 0.5 s", "no video"}
     logits = sure(clips["label"].to_list(), CLASSES)
     report = held(clips, contender(logits), contender(logits), slices=slices)
-    assert [each["slice"] for each in report["per_slice"] if each["by"] == "length"] == [
+    assert [each.slice for each in report.per_slice if each.by == "length"] == [
         "clips of 0.5 s",
         "no video",
     ]
@@ -260,7 +266,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
 
 def test_scores_do_not_depend_on_threads_and_are_those_of_a_prediction(student: Student, tmp_path: Path) -> None:
     clips = write_videos(tmp_path)[:8]
-    one, three = (score(student, clips, tmp_path, threads, "student") for threads in (1, 3))
+    one, three = (classify(student, clips, tmp_path, threads, "student") for threads in (1, 3))
     assert (one.logits == three.logits).all()
     assert one.logits.shape == (8, len(one.classes))
     assert (one.classes, one.task, one.parameters) == (CLASSES, "single_label", student.network.num_parameters())
@@ -271,13 +277,13 @@ def test_scores_do_not_depend_on_threads_and_are_those_of_a_prediction(student: 
 
 def test_no_clips_are_scored_as_none(student: Student, tmp_path: Path) -> None:
     clips = write_videos(tmp_path)[:0]
-    assert score(student, clips, tmp_path, 2, "student").logits.shape == (0, 3)
+    assert classify(student, clips, tmp_path, 2, "student").logits.shape == (0, 3)
 
 
 def test_a_clip_that_cannot_be_decoded_is_named(student: Student, tmp_path: Path) -> None:
     clips = write_videos(tmp_path)[:2]
     (tmp_path / "01.mp4").write_text("this is no video")
-    with pytest.raises(CpfdError, match="test clip 'clip-01' cannot be scored: cannot be decoded"):
-        score(student, clips, tmp_path, 2, "student")
+    with pytest.raises(CpfdError, match="test clip 'clip-01' cannot be classified: cannot be decoded"):
+        classify(student, clips, tmp_path, 2, "student")
     with pytest.raises(CpfdError, match="test clip 'clip-01' cannot be measured: cannot be decoded"):
         describe_clips(clips, index_of(clips), tmp_path)

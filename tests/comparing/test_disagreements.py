@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from cpfd.cli import app
-from cpfd.comparing.contenders import compare
-from cpfd.comparing.disagreements import Duel, contact_sheet, count_differences, match, rank_disagreements
+from cpfd.comparing.contenders import Contender, HeldOutClips, Match, compare, match
+from cpfd.comparing.disagreements import Duel, contact_sheet, count_differences, rank_disagreements
 from cpfd.comparing.page import names, outcome, render_page, verdict
 from cpfd.datasets.video import ClipError
 from cpfd.errors import CpfdError
@@ -172,11 +172,15 @@ def _cached(md5: str) -> Path:
 # disagreements
 
 
+def held(clips: pd.DataFrame, champion: Contender, challenger: Contender) -> Match:
+    return match(HeldOutClips(clips, seen_by_champion=0), champion, challenger)
+
+
 def test_other_predictions_come_first_then_the_distance_then_the_name() -> None:
     clips = table_of(["cat"] * 5).assign(path="", title="my cat")
     champion = contender([[2, 0, 0], [9, 0, 0], [2, 0, 0], [1, 0.9, 0], [1, 1, 1]])
     challenger = contender([[0, 2, 0], [1, 0, 0], [0, 2, 0], [0.9, 1, 0], [1, 1, 1]])
-    ranked = rank_disagreements(clips, champion, challenger, 10)
+    ranked = rank_disagreements(held(clips, champion, challenger), 10)
     assert [(each["video_id"], each["differ"]) for each in ranked] == [
         ("clip-00", True),
         ("clip-02", True),
@@ -189,8 +193,8 @@ def test_other_predictions_come_first_then_the_distance_then_the_name() -> None:
     assert (first["challenger"]["predicted"], first["challenger"]["right"]) == (["dog"], False)
     chances = [first[side]["probabilities"] for side in ("champion", "challenger")]
     assert first["distance"] == pytest.approx(sum(abs(chances[0][name] - chances[1][name]) for name in CLASSES) / 2)
-    assert rank_disagreements(clips, champion, challenger, 1) == ranked[:1]
-    assert count_differences(match(clips, champion, challenger)) == {
+    assert rank_disagreements(held(clips, champion, challenger), 1) == ranked[:1]
+    assert count_differences(held(clips, champion, challenger)) == {
         "clips": 3,
         "champion_right": 3,
         "challenger_right": 0,
@@ -201,7 +205,7 @@ def test_in_a_multi_label_task_the_class_that_is_furthest_apart_counts() -> None
     clips = table_of(["cat|dog", "|"]).assign(path="")
     champion = contender([[5, 5, -5], [-5, -5, -5]], task="multi_label")
     challenger = contender([[5, 4, -5], [-5, 1, -5]], task="multi_label")
-    far, near = rank_disagreements(clips, champion, challenger, 5)
+    far, near = rank_disagreements(held(clips, champion, challenger), 5)
     assert (far["video_id"], far["champion"]["predicted"], far["challenger"]["predicted"]) == ("clip-01", [], ["dog"])
     assert (far["champion"]["right"], far["challenger"]["right"]) == (True, False)
     assert (near["video_id"], near["differ"]) == ("clip-00", False)
@@ -211,14 +215,13 @@ def test_in_a_multi_label_task_the_class_that_is_furthest_apart_counts() -> None
 def test_a_class_that_a_student_does_not_know_has_no_probability_there() -> None:
     clips = table_of(["cat"]).assign(path="")
     champion = contender(sure(["cat"], CLASSES[:2]), CLASSES[:2])
-    ranked = rank_disagreements(clips, champion, contender(sure(["eel"], CLASSES)), 5)
+    ranked = rank_disagreements(held(clips, champion, contender(sure(["eel"], CLASSES))), 5)
     assert list(ranked[0]["champion"]["probabilities"]) == ["cat", "dog"]
     assert ranked[0]["challenger"]["predicted"] == ["eel"]
 
 
 def duel(tmp_path: Path, clips: pd.DataFrame, champion: Any, challenger: Any, name: str = "main") -> Duel:
-    report = compare(clips, slices_of(clips), champion, challenger, SETTINGS, 1)
-    report["left_out"]["seen_by_champion"] = 2
+    pair = match(HeldOutClips(clips, seen_by_champion=2), champion, challenger)
     return Duel(
         {
             "revisions": {
@@ -228,10 +231,10 @@ def duel(tmp_path: Path, clips: pd.DataFrame, champion: Any, challenger: Any, na
             "dataset": "pets",
             "task": challenger.task,
             "interval": SETTINGS.interval,
-            **report,
+            **compare(pair, slices_of(clips), SETTINGS, 1).content(),
             "latency_ms": None,
-            "differ": count_differences(match(clips, champion, challenger)),
-            "disagreements": rank_disagreements(clips, champion, challenger, 20),
+            "differ": count_differences(pair),
+            "disagreements": rank_disagreements(pair, 20),
         },
         tmp_path,
     )

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from cpfd.distill.confidence import (
-    Evidence,
     calibrate,
     choose_method,
     class_prior,
@@ -18,8 +17,10 @@ from cpfd.distill.confidence import (
     gather_evidence,
     pool_target,
     posterior,
+    shown_eta,
     uniform_noise,
 )
+from cpfd.reports.confidence import Evidence
 
 TASKS = ("single_label", "multi_label")
 
@@ -61,7 +62,7 @@ def test_honest_disagreement_about_hard_clips_is_no_noise() -> None:
     held_back, _, true = weak_world(np.eye(5), seed=1, skill=0.7)
     found = gather_evidence(logits, logits, labels, held_back, true, "single_label")
     assert found.teacher_agreement < 0.5
-    assert found.shown_eta(least=0.0) == 0
+    assert shown_eta(found, least=0.0) == 0
 
 
 def test_a_teacher_no_better_than_chance_cannot_tell() -> None:
@@ -70,7 +71,7 @@ def test_a_teacher_no_better_than_chance_cannot_tell() -> None:
     wrong = np.roll(labels, 1, axis=1)
     assert estimate_eta(wrong, labels, wrong, labels, "single_label") == (0.0, None)
     found = gather_evidence(wrong, wrong, labels, wrong, labels, "single_label")
-    assert found.shown_eta(least=0.0) == 0
+    assert shown_eta(found, least=0.0) == 0
     assert "eta is unknown" in choose_method(found, 0.0, unlabelled=5, min_gain=0.0)[1]
 
 
@@ -180,8 +181,18 @@ def test_the_pool_target_takes_the_prior_out(task: str) -> None:
 
 def test_the_rule_that_chooses_the_method() -> None:
     def choice(eta: float, gain: float, unlabelled: int) -> str:
-        evidence = Evidence(1.0, 1.0, eta, 0.05, gain, 0.02, 0.7 + gain, 0.7, 0.7)
-        return choose_method(evidence, evidence.shown_eta(0.1), unlabelled, min_gain=0.03)[0]
+        evidence = Evidence(
+            temperature=1.0,
+            true_temperature=1.0,
+            eta=eta,
+            eta_error=0.05,
+            gain=gain,
+            gain_error=0.02,
+            teacher_agreement=0.7 + gain,
+            student_agreement=0.7,
+            validation_agreement=0.7,
+        )
+        return choose_method(evidence, shown_eta(evidence, 0.1), unlabelled, min_gain=0.03)[0]
 
     assert choice(0.3, 0.1, 0) == "posterior"
     assert choice(0.05, 0.1, 50) == "posterior"  # for its pool of unlabelled clips

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from cpfd.errors import CpfdError
 from cpfd.evaluation import bootstrap
-from cpfd.files import read_json, read_table, write_json, write_table
+from cpfd.files import read_json, read_table, write_table
 from cpfd.metrics import macro_f1
 from cpfd.stages import evaluate
 from tests.support.trained import write_trained_project
@@ -80,9 +81,9 @@ def test_a_gap_that_other_clips_could_close_gives_the_closed_share_no_interval()
 
     gap = bootstrap.gap_closed({"none": 0.0, "pfd": 0.1, "teacher": 0.2}, drawn, "pfd", 0.95)
 
-    assert gap["mean"] == 0.5
-    assert gap["low"] is None
-    assert gap["reason"].startswith("17.0% of the resamples show no gap")
+    assert gap.mean == 0.5
+    assert gap.low is None
+    assert gap.reason.startswith("17.0% of the resamples show no gap")
 
 
 def test_a_rare_resample_without_a_gap_only_widens_the_interval() -> None:
@@ -92,9 +93,9 @@ def test_a_rare_resample_without_a_gap_only_widens_the_interval() -> None:
 
     gap = bootstrap.gap_closed({"none": 0.0, "pfd": 0.1, "teacher": 0.2}, drawn, "pfd", 0.95)
 
-    assert gap["mean"] == 0.5
-    assert 0 < gap["low"] < 0.026
-    assert 0.975 < gap["high"] <= 1
+    assert gap.mean == 0.5
+    assert 0 < gap.low < 0.026
+    assert 0.975 < gap.high <= 1
 
 
 def test_the_seed_with_the_best_validation_score_is_shipped_and_of_equal_ones_the_first(project: Path) -> None:
@@ -190,9 +191,11 @@ def test_logits_that_are_no_numbers_or_of_other_classes_are_refused(project: Pat
 
 def test_a_chosen_method_that_was_not_trained_is_refused(project: Path) -> None:
     write_trained_project(project)
-    write_json(Path("data/confidence/summary.json"), {"method": "magic"})
+    params = YAML().load(Path("params.yaml"))
+    params["students"]["methods"] = ["none", "pfd", "cpfd"]
+    YAML().dump(params, Path("params.yaml"))
 
-    with pytest.raises(CpfdError, match=r"method 'magic' is to be shipped, but students\.methods"):
+    with pytest.raises(CpfdError, match=r"method 'posterior' is to be shipped, but students\.methods"):
         evaluate.main()
 
 
@@ -232,8 +235,8 @@ def test_intervals_hold_the_true_score_about_as_often_as_they_say() -> None:
         right = (rng.random(60) < 0.8)[creators]
         logits = np.where(right[:, None], targets, 1 - targets)
         drawn = bootstrap.resample_macro_f1(targets, {"none": logits[None]}, "single_label", creators, 400, each)
-        interval = bootstrap.interval(drawn["none"], 0.9)
-        held += interval["low"] <= 0.8 <= interval["high"]
+        low, high = bootstrap.interval(drawn["none"], 0.9)
+        held += low <= 0.8 <= high
 
     assert 0.83 <= held / rounds <= 0.96
 
@@ -246,7 +249,7 @@ def test_clips_of_one_creator_widen_the_interval() -> None:
 
     def width(clusters: np.ndarray) -> float:
         drawn = bootstrap.resample_macro_f1(targets, {"none": logits}, "single_label", clusters, 500, 0)
-        return float(np.ptp(list(bootstrap.interval(drawn["none"], 0.95).values())))
+        return float(np.ptp(bootstrap.interval(drawn["none"], 0.95)))
 
     assert width(creators) > 1.5 * width(np.arange(200))
 

@@ -7,10 +7,16 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from cpfd.distill.confidence import uniform_noise
 from cpfd.evaluation import plots
 from cpfd.evaluation.results import confidence_histogram
 from cpfd.files import write_json, write_table
 from cpfd.metrics import probabilities, reliability
+from cpfd.params.schema import Method
+from cpfd.reports.champion import NoChampion
+from cpfd.reports.confidence import ConfidenceReport, Distillability
+from cpfd.reports.gate import GateReport, Rule
+from cpfd.reports.validation import Outcome, Quarantine, ValidatedDataset, ValidationReport
 from tests.support.project import ROOT
 
 CLASSES = ["beauty", "cooking", "diy", "fitness", "gaming", "music", "pets", "travel"]
@@ -82,21 +88,38 @@ def write_trained_project(
     tables = {"calibrated": reliability(targets[train.index], oof, task, 10)}
     plots.plot_reliability(evidence / "reliability.png", "Teacher out-of-fold", tables)
     method = next(name for name in reversed(skill))
-    summary = {
-        "eta": 0.28,
-        "gain": 0.11,
-        "temperature": 1.31,
-        "method": method,
-        "why": "28% of labels are noise",
-        "distillability": {
-            "follows_teacher": 0.61,
-            "sure_and_contradicted": 17,
-            "labels_doubted": 93,
-            "advice": "Distil: about 28% of the labels are noise.",
-        },
-    }
-    write_json(folder / "data/confidence/summary.json", summary)
+    confidence_report(method).write(folder / ConfidenceReport.path)
     return folder
+
+
+def confidence_report(method: Method) -> ConfidenceReport:
+    """What the confidence stage might have found out."""
+    return ConfidenceReport(
+        temperature=1.31,
+        true_temperature=1.02,
+        eta=0.28,
+        eta_error=0.04,
+        gain=0.11,
+        gain_error=0.02,
+        teacher_agreement=0.62,
+        student_agreement=0.51,
+        validation_agreement=0.83,
+        eta_applied=0.28,
+        noise_strength=None,
+        transition=uniform_noise(0.28, len(CLASSES)).round(4).tolist(),
+        distillability=Distillability(
+            teacher_macro_f1=0.6,
+            student_macro_f1=0.49,
+            follows_teacher=0.61,
+            sure_and_contradicted=17,
+            labels_doubted=93,
+            advice="Distil: about 28% of the labels are noise.",
+        ),
+        labelled=280,
+        unlabelled=40,
+        method=method,
+        why="28% of labels are noise",
+    )
 
 
 def write_gated_project(folder: Path, *, failed: frozenset[str] = frozenset(), task: str = "single_label") -> Path:
@@ -112,35 +135,13 @@ def write_gated_project(folder: Path, *, failed: frozenset[str] = frozenset(), t
         ("no_dense_input", "dense values that the student reads", 0, 0, "<=", ""),
     ]
     keys = ("name", "description", "value", "limit", "comparison", "note")
-    gate = {
-        "passed": not failed,
-        "method": "posterior",
-        "seed": 2,
-        "rules": [{**dict(zip(keys, rule, strict=True)), "passed": rule[0] not in failed} for rule in rules],
-    }
-    write_json(folder / "reports/gate.json", gate)
-    write_json(folder / "reports/champion.json", {"version": None})
-    met = {"suite": "dense", "severity": "critical", "success": True, "expected": "numbers", "observed": "numbers"}
-    unmet = {
-        "suite": "dense",
-        "severity": "warning",
-        "success": False,
-        "expected": "drift of watch_25 at most 0.25",
-        "observed": "0.31 (test)",
-    }
-    dataset = {
-        "name": "demo",
-        "task": task,
-        "version": "0123456789abcdef",
-        "classes": CLASSES,
-        "clips": {"train": 320, "validation": 160, "test": 320},
-        "labelled": {"train": 280, "validation": 160, "test": 320},
-    }
-    write_json(folder / "data/validated/dataset.json", dataset)
-    write_json(
-        folder / "reports/validation.json",
-        {"passed": True, "dataset": dataset, "quarantine": {"clips": 4}, "expectations": [met] * 30 + [unmet]},
-    )
+    judged = [Rule(**dict(zip(keys, rule, strict=True)), passed=rule[0] not in failed) for rule in rules]
+    gate = GateReport(passed=not failed, method="posterior", seed=2, champion=None, rules=judged)
+    gate.write(folder / GateReport.path)
+    NoChampion().write(folder / NoChampion.path)
+    report = validation_report(task)
+    report.write(folder / ValidationReport.path)
+    write_json(folder / "data/validated/dataset.json", report.dataset.content() | {"classes": CLASSES})
     quarantine = {
         "data/validated": [
             ("dense", "clip-0101", "infinite value: watch_25"),
@@ -154,6 +155,44 @@ def write_gated_project(folder: Path, *, failed: frozenset[str] = frozenset(), t
         table = pd.DataFrame(rows, columns=["table", "video_id", "reason"])
         write_table(folder / stage / "quarantine.parquet", table)
     return folder
+
+
+def validation_report(task: str) -> ValidationReport:
+    """What the validation of a data set with one warning might have found."""
+    met = Outcome(
+        suite="dense_columns",
+        expectation="expect_column_values_to_be_in_set",
+        column="numeric",
+        severity="critical",
+        success=True,
+        observed="numbers",
+        expected="numbers",
+        remedy="turn it into numbers",
+    )
+    unmet = {
+        "column": "drift",
+        "severity": "warning",
+        "success": False,
+        "observed": "0.31 (test)",
+        "expected": "drift of watch_25 at most 0.25",
+    }
+    clips = {"train": 320, "validation": 160, "test": 320}
+    return ValidationReport(
+        passed=True,
+        dataset=ValidatedDataset(
+            name="demo",
+            task=task,
+            version="0123456789abcdef",
+            classes={name: {"train": 35, "validation": 20, "test": 40} for name in CLASSES},
+            text_columns=["caption"],
+            dense_columns=["watch_25"],
+            clips=clips,
+            labelled={**clips, "train": 280},
+            quarantined=4,
+        ),
+        quarantine=Quarantine(clips=4, share=0.005, reasons={"no video stream": 2, "truncated": 1}),
+        expectations=[met] * 30 + [met.model_copy(update=unmet)],
+    )
 
 
 def write_logits(path: Path, clips: pd.DataFrame, logits: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from cpfd.datasets.contract import RawDataset, read_dataset
 from cpfd.errors import CpfdError
 from cpfd.files import read_json
 from cpfd.params.schema import Dataset, Split, Validation
+from cpfd.reports.validation import ValidationReport
 from cpfd.validation.checks import CheckedDataset, check_dataset
 from cpfd.validation.dataset import validate_dataset
 from tests.support.clips import write_clip
@@ -74,7 +75,7 @@ def reasons(checked: CheckedDataset, table: str = "manifest") -> dict[str, str]:
     return dict(zip(rows["video_id"], rows["reason"], strict=True))
 
 
-def validate(dataset: RawDataset, out: Path, **limits: float) -> dict[str, object]:
+def validate(dataset: RawDataset, out: Path, **limits: float) -> ValidationReport:
     task = Dataset(name="pets", task="single_label")
     return validate_dataset(dataset, task, SPLIT, LIMITS.model_copy(update=limits), out / "validated", out / "reports")
 
@@ -264,11 +265,9 @@ def test_a_sound_data_set_passes_with_the_same_bytes_wherever_and_in_whatever_or
     assert {path.name for path in written if path.parts[0] == "validated"} == {
         "manifest.parquet", "dense.parquet", "quarantine.parquet", "dataset.json"
     }  # fmt: skip
-    assert report == read_json(tmp_path / "a/reports/validation.json")
-    assert report["passed"] is True
-    unmet = [
-        (e["suite"], e["column"], e["severity"], e["observed"]) for e in report["expectations"] if not e["success"]
-    ]
+    assert report == ValidationReport.read(tmp_path / "a/reports/validation.json")
+    assert report.passed is True
+    unmet = [(each.suite, each.column, each.severity, each.observed) for each in report.unmet]
     assert unmet == [("columns", "column", "warning", "1 of 6: mood")]
     facts = read_json(tmp_path / "a/validated/dataset.json")
     assert facts["classes"] == ["<script>dog & cat</script>", "cat"]
@@ -324,7 +323,7 @@ def test_dense_columns_that_drift_or_miss_are_reported_and_those_of_words_stop(
     dense = pd.DataFrame({"video_id": table["video_id"], "views": [*range(18), *range(100, 106)]})
     dense["rare"] = [1.0] * 6 + [np.nan] * 18
     report = validate(raw(tmp_path, table, dense), tmp_path)
-    warnings = {e["column"]: e["observed"] for e in report["expectations"] if not e["success"]}
+    warnings = {each.column: each.observed for each in report.unmet}
     assert warnings == {"missing_share": "1 of 2: rare (0.75)", "drift": "1 of 1: views (1)"}
     with pytest.raises(CpfdError, match="expected numbers in every dense column, observed 1 of 3: mood"):
         validate(raw(tmp_path, table, dense.assign(mood="calm")), tmp_path)
@@ -354,6 +353,6 @@ def test_a_data_set_of_unusable_clips_stops_the_stage(table: pd.DataFrame, tmp_p
 
 def test_text_alone_is_a_data_set(table: pd.DataFrame, tmp_path: Path) -> None:
     report = validate(raw(tmp_path, table.drop(columns=["path", "creator_id"])), tmp_path)
-    assert json.dumps(report["quarantine"]) == '{"clips": 0, "share": 0.0, "reasons": {}}'
-    assert not {"clips", "creators", "dense"} & {expectation["suite"] for expectation in report["expectations"]}
+    assert json.dumps(report.quarantine.content()) == '{"clips": 0, "share": 0.0, "reasons": {}}'
+    assert not {"clips", "creators", "dense"} & {expectation.suite for expectation in report.expectations}
     assert pd.read_parquet(tmp_path / "validated/dense.parquet").columns.tolist() == ["video_id"]
