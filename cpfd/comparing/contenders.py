@@ -17,7 +17,16 @@ from cpfd.errors import CpfdError
 from cpfd.evaluation import bootstrap
 from cpfd.features.text import join_text
 from cpfd.params.schema import Evaluation
-from cpfd.reports.champion import Classes, ComparedClass, ComparedF1, ComparedSlice, Comparison, LeftOut, Sides
+from cpfd.reports.champion import (
+    Classes,
+    ComparedClass,
+    ComparedF1,
+    ComparedSlice,
+    Comparison,
+    LeftOut,
+    OwnClasses,
+    Sides,
+)
 from cpfd.student.student import Student
 
 NEVER = -1e9
@@ -59,7 +68,7 @@ class Match:
     challenger: Contender
     task: str
     shared: list[str]
-    only: Sides[list[str]]
+    only: OwnClasses
     judged: NDArray[np.bool_]
     columns: list[str]
     targets: NDArray[np.float32]
@@ -141,7 +150,7 @@ def match(clips: HeldOutClips, champion: Contender, challenger: Contender) -> Ma
     A clip of a class that only one of them knows is judged in a multi-label task alone, by the shared classes.
     """
     task = challenger.task
-    only = Sides(
+    only = OwnClasses(
         champion=[name for name in champion.classes if name not in challenger.classes],
         challenger=[name for name in challenger.classes if name not in champion.classes],
     )
@@ -204,14 +213,14 @@ def _clusters(clips: pd.DataFrame) -> NDArray[np.intp]:
     return np.unique(owners.astype(str), return_inverse=True)[1]
 
 
-def _compare_accuracy(pair: Match) -> Sides[float]:
+def _compare_accuracy(pair: Match) -> Sides:
     found = {side: metrics.accuracy(pair.targets, each, pair.task) for side, each in pair.logits.items()}
-    return Sides[float](**found)
+    return Sides(**found)
 
 
-def _compare_calibration(pair: Match, bins: int) -> Sides[float]:
+def _compare_calibration(pair: Match, bins: int) -> Sides:
     tables = {side: metrics.reliability(pair.targets, each, pair.task, bins) for side, each in pair.logits.items()}
-    return Sides[float](**{side: metrics.calibration_error(each) for side, each in tables.items()})
+    return Sides(**{side: metrics.calibration_error(each) for side, each in tables.items()})
 
 
 def _compare_classes(pair: Match, least_clips: int) -> list[ComparedClass]:
@@ -242,7 +251,7 @@ def _compare_slices(pair: Match, slices: pd.DataFrame, settings: Evaluation, lea
 
 
 def _note(
-    champion: Contender, challenger: Contender, shared: list[str], only: Sides[list[str]], labelled: bool
+    champion: Contender, challenger: Contender, shared: list[str], only: OwnClasses, labelled: bool
 ) -> str | None:
     if champion.task != challenger.task:
         return f"not comparable: the champion is {champion.task}, the challenger {challenger.task}"

@@ -4,7 +4,7 @@ Of several bases, the fields of the last come first.
 """
 
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -13,17 +13,22 @@ from cpfd.paths import REPORTS
 from cpfd.reports.metrics import Difference
 from cpfd.reports.report import Part, Report
 
-T = TypeVar("T")
+
+class Sides(Part):
+    """A number of both students."""
+
+    champion: int | float
+    challenger: int | float
 
 
-class Sides(Part, Generic[T]):
-    """The same of both students."""
+class OwnClasses(Part):
+    """The classes that each of both students knows alone."""
 
-    champion: T
-    challenger: T
+    champion: list[str]
+    challenger: list[str]
 
 
-class ComparedF1(Difference, Sides[float]):
+class ComparedF1(Difference, Sides):
     """Macro-F1 of both on the same clips, and the challenger's minus the champion's."""
 
 
@@ -41,7 +46,7 @@ class _Slice(Part):
     clips: int
 
 
-class ComparedClass(Sides[float], _Class):
+class ComparedClass(Sides, _Class):
     """F1 of both in a class."""
 
 
@@ -54,8 +59,7 @@ class Classes(Part):
 
     shared: int
     """How many both know."""
-    only: Sides[list[str]]
-    """Those that one of them knows alone."""
+    only: OwnClasses
 
 
 class LeftOut(Part):
@@ -71,9 +75,9 @@ class Comparison(Part):
     """Two students on the same test clips; every score is null where they cannot be compared, and `note` says why."""
 
     classes: Classes
-    bytes: Sides[int]
+    bytes: Sides
     """Of the weights, backbones included."""
-    parameters: Sides[int]
+    parameters: Sides
     """Number of weights."""
     clips: int
     """Test clips that are compared."""
@@ -81,8 +85,8 @@ class Comparison(Part):
     note: str | None
     """Why nothing can be compared, or what is left out; null where there is nothing to say."""
     macro_f1: ComparedF1 | None
-    accuracy: Sides[float] | None
-    calibration_error: Sides[float] | None
+    accuracy: Sides | None
+    calibration_error: Sides | None
     per_class: list[ComparedClass] | None
     """The classes of at least champion.min_slice_clips test clips."""
     per_slice: list[ComparedSlice] | None

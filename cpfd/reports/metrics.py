@@ -39,7 +39,7 @@ class Spread(Part):
 
 
 class SpreadInterval(Spread):
-    """A score over the seeds of a method, with its bootstrap interval."""
+    """A score over the seeds of a method, with its bootstrap interval from `low` to `high`."""
 
     low: float
     high: float
@@ -61,7 +61,7 @@ class MeanScoresInterval(MeanScores):
 
 
 class Difference(Part):
-    """Macro-F1 of one model minus that of another, by a paired bootstrap over creators and seeds."""
+    """Macro-F1 of one model minus that of another, and its paired bootstrap interval from `low` to `high`."""
 
     mean: float
     """The difference as observed, between the means over seeds."""
@@ -72,7 +72,7 @@ class Difference(Part):
 
 
 class GapClosed(Part):
-    """(F1 of the method - F1 of `none`) / (F1 of the teacher - F1 of `none`), from macro-F1."""
+    """How much of the teacher's lead over `none` a method closes: (method - none) / (teacher - none) in macro-F1."""
 
     mean: float | None
     low: float | None
@@ -104,10 +104,10 @@ class MetricsReport(Report):
     """Creators of these clips; a clip of an unknown one stands for itself."""
     shipped: ShippedStudent
     test: dict[Model, MeanScoresInterval]
-    """By model: `teacher`, and each method of students."""
+    """Of the teacher and of every method that was trained."""
     validation: dict[Model, MeanScores]
-    """By model."""
+    """The same."""
     comparisons: dict[Method, dict[Model, Difference]]
-    """By method and baseline (`none`, `pfd`, `teacher`): the method minus the baseline, on the test split."""
+    """By method, then by baseline: the method minus `none`, `pfd` and `teacher`, on the test split."""
     gap_closed: dict[Method, GapClosed]
-    """By method."""
+    """On the test split, of every method but `none`."""

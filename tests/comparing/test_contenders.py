@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cpfd.comparing.contenders import Contender, HeldOutClips, classify, compare, describe_clips, match, select_clips
 from cpfd.errors import CpfdError
 from cpfd.evaluation.results import Shipped, build_split, summarise
-from cpfd.reports.champion import Comparison, LeftOut, Sides
+from cpfd.reports.champion import Comparison, LeftOut, OwnClasses, Sides
 from cpfd.student.student import Student
 from tests.support.clips import write_clip
 from tests.support.contenders import SETTINGS, contender, slices_of, sure, table_of
@@ -28,7 +28,7 @@ def held(
     return compare(pair, slices_of(clips) if slices is None else slices, SETTINGS, least_clips)
 
 
-def sides(champion: Any, challenger: Any) -> Sides[Any]:
+def sides(champion: float, challenger: float) -> Sides:
     return Sides(champion=champion, challenger=challenger)
 
 
@@ -130,7 +130,7 @@ def test_a_class_that_only_the_champion_knows_may_be_wrongly_chosen() -> None:
     champion = contender(sure(["cat", "dog", "fox", "fox"], ["fox", "dog", "cat"]), ["fox", "dog", "cat"])
     report = held(table_of(labels), champion, contender(sure(labels, CLASSES[:2]), CLASSES[:2]))
     assert report.accuracy == sides(0.5, 1.0)
-    assert report.classes.only == sides(["fox"], [])
+    assert report.classes.only == OwnClasses(champion=["fox"], challenger=[])
     assert report.clips == 4
 
 

@@ -193,6 +193,7 @@ def test_a_chosen_method_that_was_not_trained_is_refused(project: Path) -> None:
     write_trained_project(project)
     params = YAML().load(Path("params.yaml"))
     params["students"]["methods"] = ["none", "pfd", "cpfd"]
+    params["distill"]["method"] = "pfd"
     YAML().dump(params, Path("params.yaml"))
 
     with pytest.raises(CpfdError, match=r"method 'posterior' is to be shipped, but students\.methods"):
