@@ -33,7 +33,7 @@ def main(channel: socket.socket) -> int:
 
     dvc(["stage", "list", "--quiet"])  # imports what it needs, which is nearly all that `dvc repro` does
     gc.freeze()  # so that a fork's collector leaves the pages alone that it shares
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a supervisor ends
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no supervisor is waited for: the kernel clears them up
     while True:
         name, descriptors, _, _ = socket.recv_fds(channel, 4096, 3)
         if not name:
