@@ -22,7 +22,8 @@ from cpfd.errors import CpfdError
 from cpfd.files import read_json
 from cpfd.paths import PACKAGE
 from cpfd.project.revision import open_revision, open_version
-from cpfd.promotion import promote as registry
+from cpfd.promotion.events import current_assignments, read_events
+from cpfd.promotion.promote import Outcome, promote
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
 from flows.workspace import Commit, committed_tree, fetch_commit
@@ -79,7 +80,7 @@ def settle(project: Path, trained: Trained, how: Literal["ask", "auto"], hours: 
     with committed_tree(project, trained.commit.sha) as tree, chdir(tree.folder):
         if version := _serving(trained.commit.sha):
             return Completed(message=f"{trained.message}; {version}, which is in production, has the same student")
-        planned = registry.promote(trained.commit.sha, "production", dry_run=True)
+        planned = promote(trained.commit.sha, "production", dry_run=True)
     reason = "the gate has passed"
     if how == "ask":
         decision = _ask(trained, planned, hours)
@@ -91,23 +92,23 @@ def settle(project: Path, trained: Trained, how: Literal["ask", "auto"], hours: 
 
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE)
-def promote_student(project: Path, commit: Commit, reason: str) -> registry.Outcome:
+def promote_student(project: Path, commit: Commit, reason: str) -> Outcome:
     """Promote the student of a commit as `cpfd promote` does, from a work tree where nothing else happens."""
     with committed_tree(project, commit.sha) as tree, chdir(tree.folder):
-        outcome = registry.promote(commit.sha, "production", reason=reason)
+        outcome = promote(commit.sha, "production", reason=reason)
     get_run_logger().info("%s is in production; tags: %s", outcome.version, ", ".join(outcome.tags))
     return outcome
 
 
 def _serving(sha: str) -> str | None:
     """The version in production, if its model is that of the commit byte by byte."""
-    holder = registry.holders().get("production")
+    holder = current_assignments(read_events()).get("production")
     if holder is None or open_version(holder.version).recorded(PACKAGE) != open_revision(sha).recorded(PACKAGE):
         return None
     return holder.version
 
 
-def _ask(trained: Trained, planned: registry.Outcome, hours: float) -> Approval:
+def _ask(trained: Trained, planned: Outcome, hours: float) -> Approval:
     where = trained.commit.experiment or trained.commit.sha[:7]
     text = (
         f"{trained.summary}\n\nApproved, it becomes **{planned.version}** and replaces"

@@ -1,9 +1,11 @@
 """Commands of the registry: `promote`, `rollback`, `models`, and `compare` of two students."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cpfd.promotion import Bump, Stage
 
 if TYPE_CHECKING:
     from cpfd.promotion.promote import Outcome
@@ -11,13 +13,9 @@ if TYPE_CHECKING:
 
 def promote(
     rev: Annotated[str, typer.Argument(help="Git revision or experiment whose student is promoted.")] = "HEAD",
-    to: Annotated[
-        Literal["production", "staging"], typer.Option(help="The stage that it is assigned to.")
-    ] = "production",
+    to: Annotated[Stage, typer.Option(help="The stage that it is assigned to.")] = "production",
     reason: Annotated[str | None, typer.Option(help="Why, for those who read the tag.")] = None,
-    bump: Annotated[
-        Literal["major", "minor", "patch"], typer.Option(help="The part of the version that rises.")
-    ] = "minor",
+    bump: Annotated[Bump, typer.Option(help="The part of the version that rises.")] = "minor",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
 ) -> None:
     """Register a revision's student as a version and assign it to a stage: tags, pushed to git's remote.
@@ -39,7 +37,7 @@ def promote(
 
 
 def rollback(
-    stage: Annotated[Literal["production", "staging"], typer.Option(help="The stage that goes back.")] = "production",
+    stage: Annotated[Stage, typer.Option(help="The stage that goes back.")] = "production",
     version: Annotated[
         str | None, typer.Option(help="A version that has been in the stage. None: the one before the present.")
     ] = None,
@@ -63,7 +61,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print everythin
     """
     import json
 
-    from cpfd.promotion.promote import list_versions
+    from cpfd.promotion.events import list_versions
 
     versions = list_versions()
     if as_json:

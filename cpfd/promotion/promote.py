@@ -1,53 +1,18 @@
-"""The registry: which version of the student serves where, kept in git as annotated tags of GTO's format.
+"""Promotion and rollback: register a student as a version and decide which version serves in a stage."""
 
-`student@v1.1.0` registers a commit's models/student as a version, `student#production#3` is the third assignment of a
-version to the stage production: the last one made holds the stage. `gto show` and `dvc artifacts get` read the same.
-"""
-
-import fcntl
-import json
-import subprocess
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from hashlib import file_digest, md5
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from cpfd.errors import CpfdError
-from cpfd.paths import PACKAGE
 from cpfd.project.lock import check
 from cpfd.project.revision import ARTIFACT, Revision, git, open_revision, open_version, version_tag
+from cpfd.promotion import Bump, Stage
+from cpfd.promotion.events import Event, current_assignments, read_events
+from cpfd.promotion.tags import fetch_tags, lock_registry, publish
+from cpfd.promotion.verify import check_model
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
-
-Stage = Literal["production", "staging"]
-Bump = Literal["major", "minor", "patch"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """A registration (`stage` is None) or an assignment of a version to a stage, as one tag tells it."""
-
-    tag: str
-    version: str
-    stage: str | None
-    commit: str
-    who: str
-    when: datetime
-    message: str
-
-    @property
-    def reason(self) -> str | None:
-        """The reason that was given, if any."""
-        reasons = [line.removeprefix("Reason: ") for line in self.message.splitlines() if line.startswith("Reason: ")]
-        return reasons[0] if reasons else None
-
-    @property
-    def _order(self) -> tuple[datetime, int]:
-        return self.when, int(self.tag.rpartition("#")[2]) if self.stage else 0
 
 
 @dataclass(frozen=True)
@@ -66,67 +31,6 @@ class Outcome:
         return f"in {self.stage}" + (f" instead of {self.replaced}" if self.replaced else "")
 
 
-def events() -> list[Event]:
-    """Every registration and assignment that this clone knows, oldest first."""
-    from gto.api import history
-
-    found = [
-        Event(
-            tag=entry["ref"],
-            version=entry["version"],
-            stage=entry["stage"] if entry["event"] == "assignment" else None,
-            commit=entry["commit"],
-            who=f"{entry['author']} <{entry['author_email']}>",
-            when=entry["timestamp"],
-            message=entry["message"] or "",
-        )
-        for entry in history(".", ARTIFACT)
-        if entry["event"] in ("registration", "assignment")
-    ]
-    return sorted(found, key=lambda event: event._order)
-
-
-def holders(told: Iterable[Event] | None = None) -> dict[str, Event]:
-    """The assignment that holds each stage, by the events `told`, oldest first (None: all that this clone knows)."""
-    return {event.stage: event for event in (events() if told is None else told) if event.stage}
-
-
-def list_versions() -> list[dict[str, Any]]:
-    """Every registered version, the newest first: its stages, who registered it and when, its metrics.
-
-    `metrics` come from the reports of the version's own commit; `served` are its assignments, oldest first.
-    """
-    told = events()
-    held, project = holders(told), open_revision(None)
-    versions = []
-    for event in told:
-        if event.stage:
-            continue
-        revision = replace(project, name=event.tag, commit=event.commit)
-        metrics, gate = revision.json(MetricsReport.path) or {}, revision.json(GateReport.path) or {}
-        shipped = metrics.get("shipped", {})
-        versions.append(
-            {
-                "version": event.version,
-                "commit": event.commit,
-                "stages": sorted(stage for stage, holder in held.items() if holder.version == event.version),
-                "who": event.who,
-                "when": event.when.isoformat(),
-                "reason": event.reason,
-                "method": shipped.get("method"),
-                "seed": shipped.get("seed"),
-                "metrics": {**shipped.get("test", {}), "clips": metrics.get("clips", {}).get("test")},
-                "champion": gate.get("champion"),
-                "served": [
-                    {"stage": each.stage, "who": each.who, "when": each.when.isoformat(), "reason": each.reason}
-                    for each in told
-                    if each.stage and each.version == event.version
-                ],
-            }
-        )
-    return versions[::-1]
-
-
 def promote(
     rev: str, stage: Stage, *, reason: str | None = None, bump: Bump = "minor", dry_run: bool = False
 ) -> Outcome:
@@ -139,22 +43,21 @@ def promote(
     """
     from gto.api import assign, register
 
-    with _alone():
-        remote = _fetch_tags()
+    with lock_registry():
+        remote = fetch_tags()
         _refuse_dirty()
         revision = open_revision(rev)
         _refuse_drift(revision)
         gate, metrics = _reports(revision)
-        told = events()
-        held, registrations = holders(told), [event for event in told if not event.stage]
+        events = read_events()
+        holder, registrations = current_assignments(events).get(stage), [event for event in events if not event.stage]
         registered = [event for event in registrations if event.commit == revision.commit]
-        if registered and stage in held and held[stage].version == registered[0].version:
-            holder = held[stage]
+        if registered and holder and holder.version == registered[0].version:
             raise CpfdError(f"{rev}: {ARTIFACT} {holder.version} is in {stage} already, by {holder.who}")
         if stage == "production":
-            _refuse_other_champion(revision, gate, held.get(stage))
+            _refuse_other_champion(revision, gate, holder)
         model = check_model(revision)
-        replaced = held[stage].version if stage in held else None
+        replaced = holder.version if holder else None
         version = registered[0].version if registered else _next_version(registrations, bump)
         if dry_run:
             return Outcome(version, stage, replaced, [], remote)
@@ -168,7 +71,7 @@ def promote(
             message = _assignment_message(f"{ARTIFACT} {version} to {stage}", reason, replaced)
             return [*tags, assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
 
-        tags = _publish(write, version, stage, remote)
+        tags = publish(write, version, stage, remote)
         return Outcome(version, stage, replaced, tags, remote)
 
 
@@ -180,9 +83,9 @@ def rollback(stage: Stage, *, version: str | None = None, reason: str | None = N
     """
     from gto.api import assign
 
-    with _alone():
-        remote = _fetch_tags()
-        assignments = [event for event in events() if event.stage == stage]
+    with lock_registry():
+        remote = fetch_tags()
+        assignments = [event for event in read_events() if event.stage == stage]
         if not assignments:
             raise CpfdError(f"no version has been in {stage}; `cpfd models` lists versions and their stages")
         current = assignments[-1].version
@@ -201,73 +104,8 @@ def rollback(stage: Stage, *, version: str | None = None, reason: str | None = N
         def write() -> list[str]:
             return [assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
 
-        tags = _publish(write, version, stage, remote)
+        tags = publish(write, version, stage, remote)
         return Outcome(version, stage, current, tags, remote)
-
-
-def check_model(revision: Revision) -> dict[str, Any]:
-    """Read the whole model of a revision from the DVC remote and compare it with dvc.lock; {md5, bytes, files}.
-
-    Where the revision is what the work tree has checked out, models/student there is compared as well. Raises CpfdError
-    that names the first file that is missing or differs.
-    """
-    from dvc.config import NoRemoteError
-    from dvc.exceptions import DvcException
-
-    recorded = revision.recorded(PACKAGE)
-    try:
-        remote = revision.repo.cloud.get_remote_odb()
-    except NoRemoteError:
-        raise CpfdError(
-            "no default DVC remote is set, so nobody else could get the model: `dvc remote add --default NAME URL`,"
-            " commit .dvc/config, `dvc push`"
-        ) from None
-    except DvcException as error:
-        raise CpfdError(f"the DVC remote cannot be used: {error}") from None
-    where = f"{PACKAGE} of {revision.name}"
-    index = b"".join(_read_object(remote, recorded, where))
-    _refuse_other_bytes(md5(index, usedforsecurity=False).hexdigest(), recorded, f"the list of files of {where}")
-    entries, size = json.loads(index), 0
-    for entry in entries:
-        file, digest = f"{PACKAGE / entry['relpath']} of {revision.name}", md5(usedforsecurity=False)
-        for block in _read_object(remote, entry["md5"], file):
-            digest.update(block)
-            size += len(block)
-        _refuse_other_bytes(digest.hexdigest(), entry["md5"], f"{file}, as it is in the DVC remote,")
-    if revision.commit == git("rev-parse", "HEAD").strip() and PACKAGE.is_dir():
-        _check_work_tree({entry["relpath"]: entry["md5"] for entry in entries})
-    return {"md5": recorded, "bytes": size, "files": len(entries)}
-
-
-def _read_object(remote: Any, oid: str, what: str) -> Iterator[bytes]:
-    try:
-        with remote.fs.open(remote.oid_to_path(oid), "rb") as stream:
-            while block := stream.read(1 << 20):
-                yield block
-    except FileNotFoundError:
-        raise CpfdError(f"{what} is not in the DVC remote: `dvc push` it from where it was made") from None
-    except OSError as error:
-        raise CpfdError(f"{what} cannot be read from the DVC remote: {error}") from None
-
-
-def _refuse_other_bytes(found: str, recorded: str, what: str) -> None:
-    if found != recorded.removesuffix(".dir"):
-        raise CpfdError(
-            f"{what} is not what dvc.lock records (md5 {found}, recorded {recorded}): it was changed after it was made;"
-            " delete that copy, `dvc repro` and `dvc push`"
-        )
-
-
-def _check_work_tree(recorded: Mapping[str, str]) -> None:
-    present = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*") if path.is_file()}
-    for name in sorted(recorded.keys() | present.keys()):
-        if name not in present:
-            raise CpfdError(f"{PACKAGE / name} is missing in the work tree: `dvc checkout {PACKAGE}`")
-        if name not in recorded:
-            raise CpfdError(f"{PACKAGE / name} is no part of the model in dvc.lock: `dvc checkout {PACKAGE}`")
-        with present[name].open("rb") as stream:
-            digest = file_digest(stream, lambda: md5(usedforsecurity=False))
-        _refuse_other_bytes(digest.hexdigest(), recorded[name], f"{PACKAGE / name} in the work tree")
 
 
 def _reports(revision: Revision) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -352,85 +190,3 @@ def _registration_message(
 def _assignment_message(subject: str, reason: str | None, replaced: str | None) -> str:
     lines = [subject, "", *([f"Reason: {reason}"] if reason else []), f"Replaces: {replaced or 'none'}"]
     return "\n".join(lines) + "\n"
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Let one promotion at a time touch this clone's tags; a second waits for the first."""
-    with (Path(git("rev-parse", "--git-common-dir").strip()) / "cpfd-registry.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _fetch_tags() -> str | None:
-    """Bring the remote's registry tags here; returns the remote's name, None where git has no remote."""
-    remotes = git("remote").split()
-    if not remotes:
-        return None
-    remote = "origin" if "origin" in remotes else remotes[0]
-    tags = [f"refs/tags/{ARTIFACT}@*", f"refs/tags/{ARTIFACT}#*"]
-    git("fetch", "--quiet", "--no-tags", remote, *(f"{each}:{each}" for each in tags))
-    there = {line.split("\t")[1] for line in git("ls-remote", "--refs", remote, *tags).splitlines()}
-    here = set(git("for-each-ref", "--format=%(refname)", *tags).split())
-    if here - there:
-        names = sorted(tag.removeprefix("refs/tags/") for tag in here - there)
-        raise CpfdError(
-            f"{', '.join(names)} is in this clone alone, left by a promotion that was cut off: keep it with"
-            f" `git push --atomic {remote} {' '.join(names)}`, or drop it with `git tag -d {' '.join(names)}`"
-        )
-    return remote
-
-
-def _publish(write: Callable[[], list[str]], version: str, stage: str, remote: str | None) -> list[str]:
-    """Make tags by `write`, which put `version` in `stage`, and push them together, or leave none of them behind."""
-    from gto.exceptions import GTOException
-    from scmrepo.exceptions import SCMError
-
-    before = _registry_tags()
-    _wait_for_the_next_second()
-    try:
-        tags = write()
-        if holders()[stage].version != version:
-            raise CpfdError(f"the clock of this machine is behind the last assignment of {stage}: set it, try again")
-        if remote is not None:
-            _push(remote, tags)
-    except BaseException as error:
-        _drop(_registry_tags() - before)
-        if isinstance(error, GTOException | SCMError):
-            raise CpfdError(f"git does not take the tag: {error}") from error
-        raise
-    return tags
-
-
-def _push(remote: str, tags: list[str]) -> None:
-    pushed = subprocess.run(
-        ["git", "push", "--quiet", "--atomic", remote, *(f"refs/tags/{tag}" for tag in tags)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if pushed.returncode == 0:
-        return
-    taken = git("ls-remote", "--refs", remote, *(f"refs/tags/{tag}" for tag in tags)).strip()
-    if taken:
-        raise CpfdError(
-            f"somebody else was quicker: {', '.join(tags)} is in {remote} already, and nothing of this promotion is;"
-            f" `git fetch {remote} --tags` and `cpfd models` show by whom"
-        )
-    raise CpfdError(f"git push to {remote} failed, nothing is promoted: {pushed.stderr.strip()}")
-
-
-def _registry_tags() -> set[str]:
-    return set(git("tag", "--list", f"{ARTIFACT}@*", f"{ARTIFACT}#*").split())
-
-
-def _drop(tags: set[str]) -> None:
-    if tags:
-        git("tag", "--delete", *sorted(tags))
-
-
-def _wait_for_the_next_second() -> None:
-    """Tags carry whole seconds, and DVC takes the last tag by time: no two may carry the same."""
-    if told := events():
-        ahead = (told[-1].when - datetime.now(UTC)).total_seconds() + 1
-        time.sleep(min(max(ahead, 0), 2))

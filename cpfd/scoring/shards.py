@@ -21,7 +21,7 @@ from hashlib import file_digest, sha256
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -37,11 +37,12 @@ from cpfd.importing.folder import SUFFIXES
 from cpfd.importing.sources import some
 from cpfd.paths import PACKAGE
 from cpfd.project.revision import VERSION, open_revision, open_version
-from cpfd.promotion.promote import holders
+from cpfd.promotion import Stage
+from cpfd.promotion.events import current_assignments, read_events
 from cpfd.student.student import Prediction, Student
 from cpfd.validation.checks import kinds
 
-STAGES = ("production", "staging")
+STAGES = get_args(Stage)
 MANIFESTS = ("manifest.parquet", "manifest.csv")
 PREDICTIONS, QUARANTINE, SUMMARY = "predictions.parquet", "quarantine.parquet", "summary.json"
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("video_id", "path", "reason")])
@@ -95,7 +96,7 @@ def find_model(name: str, cache: Path = SCRATCH / "models") -> Model:
     if name in STAGES:
         try:
             open_revision(None)  # says what is wrong where this is no project
-            holder = holders().get(name)
+            holder = current_assignments(read_events()).get(name)
         except CpfdError as error:
             raise CpfdError(f"model {name}: {error}; a folder of that name is given as ./{name}") from error
         if holder is None:
