@@ -1,6 +1,5 @@
 """The tags of the registry: fetched from git's remote, written, and pushed all together or not at all."""
 
-import fcntl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -9,15 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cpfd.errors import CpfdError
+from cpfd.locks import locked
 from cpfd.project.revision import ARTIFACT, git
 from cpfd.promotion.events import current_assignments, read_events
+
+PATIENCE = 600
+"""Seconds that a promotion waits for another in the same clone; most of one is reading the model from the remote."""
 
 
 @contextmanager
 def lock_registry() -> Iterator[None]:
-    """Let one promotion at a time touch this clone's tags; a second waits for the first."""
-    with (Path(git("rev-parse", "--git-common-dir").strip()) / "cpfd-registry.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Let one promotion at a time touch this clone's tags; a second waits for the first.
+
+    Raises CpfdError where that takes longer than PATIENCE.
+    """
+    folder = Path(git("rev-parse", "--git-common-dir").strip()) / "cpfd-registry"
+    with locked(folder, patience=PATIENCE, refusal=f"another promotion is at work in {folder}: wait for it to end"):
         yield
 
 
