@@ -36,14 +36,16 @@ def online(
 
     from rich.console import Console
 
-    from cpfd.online.readout import Plan, analyse, read_log, render
+    from cpfd.online.log import read_log
+    from cpfd.online.readout import analyse, render
+    from cpfd.online.sequence import Plan
 
     plan = Plan(split, min_lift, expected_units, interval)
     readout = analyse(read_log(log, control), plan)
     if plot is not None:
-        from cpfd.evaluation.plots import plot_online
+        from cpfd.online.plot import plot_lift
 
-        plot_online(plot, readout)
+        plot_lift(plot, readout)
     if as_json:
         typer.echo(json.dumps(readout, indent=2, ensure_ascii=False, allow_nan=False))
     else:

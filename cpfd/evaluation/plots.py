@@ -77,7 +77,7 @@ def plot_f1(
             title="Macro-F1 on the test split", xlabel=f"dot: mean, band: {100 * coverage:g} % interval, ticks: seeds"
         )
 
-    _save(path, draw, height=1.3 + 0.52 * len(models))
+    write_plot(path, draw, height=1.3 + 0.52 * len(models))
 
 
 def plot_confusion(path: Path, pairs: pd.DataFrame, classes: list[str]) -> None:
@@ -101,7 +101,7 @@ def plot_confusion(path: Path, pairs: pd.DataFrame, classes: list[str]) -> None:
         axes.spines[:].set_visible(False)
         axes.set(title="Confusion on the test split", xlabel="predicted", ylabel="actual")
 
-    _save(path, draw, height=4.6)
+    write_plot(path, draw, height=4.6)
 
 
 def plot_reliability(path: Path, title: str, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -119,9 +119,9 @@ def plot_reliability(path: Path, title: str, tables: Mapping[str, pd.DataFrame])
             filled = table[table["predictions"] > 0]
             axes.plot(filled["confidence"], filled["accuracy"], "o-", color=colour, ms=6, lw=2, label=name)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
-        _title_above_legend(axes, title)
+        title_above_legend(axes, title)
 
-    _save(path, draw, height=3.8)
+    write_plot(path, draw, height=3.8)
 
 
 def plot_confidence(path: Path, histogram: pd.DataFrame) -> None:
@@ -151,54 +151,18 @@ def plot_confidence(path: Path, histogram: pd.DataFrame) -> None:
         )
         axes.set(xlim=(0, 1), xlabel="calibrated out-of-fold confidence", ylabel="training clips")
         axes.grid(visible=False, axis="x")
-        _title_above_legend(axes, "Confidence of the teacher")
+        title_above_legend(axes, "Confidence of the teacher")
 
-    _save(path, draw, height=3.4)
-
-
-def plot_online(path: Path, readout: Mapping[str, Any]) -> None:
-    """Plot the interval of an online experiment's lift as it evolved, coloured by what is decided at each look.
-
-    readout: what `online.analyse` returns. Looks before there is an interval are left out.
-    """
-    shown = pd.DataFrame(readout["looks"]).dropna(subset=["lift"])
-    min_lift = readout["plan"]["min_lift"]
-    names = {
-        "keep running": (("continue",), GREY),
-        "go": (("go",), BLUE),
-        "stop": (("harm", "futility"), ORANGE),
-        "invalid": (("invalid",), "black"),
-    }
-
-    def draw(axes: Axes) -> None:
-        for name, (decisions, colour) in names.items():
-            these = shown[shown["decision"].isin(decisions)]
-            if len(these):
-                axes.vlines(these["units"], these["low"], these["high"], color=colour, lw=1.6, alpha=0.4, label=name)
-                axes.plot(these["units"], these["lift"], "o", color=colour, ms=2)
-        axes.axhline(0, color="black", lw=1)
-        if min_lift:
-            axes.axhline(min_lift, color="black", lw=1, ls="--", label="least lift worth a launch")
-        axes.set(xlabel="units with an outcome, in order of arrival", ylabel=f"lift of the {readout['measure']}")
-        if shown.empty:
-            axes.set_title("Too few units for an interval")
-            return
-        # The first intervals are so wide that they would flatten all others.
-        later = shown[shown["units"] >= shown["units"].max() / 10]
-        low, high = min(later["low"].min(), 0), max(later["high"].max(), min_lift)
-        axes.set(xlim=(0, None), ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low)))
-        _title_above_legend(axes, f"Lift, {100 * readout['plan']['interval']:g} % interval at every look")
-
-    _save(path, draw, height=3.6)
+    write_plot(path, draw, height=3.4)
 
 
-def _title_above_legend(axes: Axes, title: str) -> None:
+def title_above_legend(axes: Axes, title: str) -> None:
     """Keep the legend out of the axes: wherever it were inside, some data would be below it."""
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3, columnspacing=1.2, handlelength=1.6)
     axes.set_title(title, pad=26)
 
 
-def _save(path: Path, draw: Callable[[Axes], None], height: float) -> None:
+def write_plot(path: Path, draw: Callable[[Axes], None], height: float) -> None:
     """Write one plot, `height` inches high, as PNG without a date or a version in it."""
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")

@@ -15,22 +15,21 @@ from typer.testing import CliRunner
 
 from cpfd.cli import app
 from cpfd.errors import CpfdError
-from cpfd.evaluation.plots import plot_online
 from cpfd.files import write_table
-from cpfd.online.readout import (
+from cpfd.online.log import read_log
+from cpfd.online.plot import plot_lift
+from cpfd.online.readout import analyse, render
+from cpfd.online.sequence import (
     MIN_UNITS,
     Moments,
     Plan,
     absolute_lift,
-    analyse,
     critical_value,
     decide,
     mismatch_p_value,
     moments,
     more_units,
-    read_log,
     relative_lift,
-    render,
 )
 
 Floats = NDArray[np.float64]
@@ -380,7 +379,7 @@ def test_the_plot_has_the_same_bytes_twice_and_needs_no_interval(tmp_path: Path)
     for units in (50, 3000):
         readout = read(tmp_path, served(units, 0.5, 0.6), Plan(min_lift=0.01))
         for name in ("a.png", "b.png"):
-            plot_online(tmp_path / name, readout)
+            plot_lift(tmp_path / name, readout)
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
