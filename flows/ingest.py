@@ -18,11 +18,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from cpfd.cli import importing as cli
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, remove
+from cpfd.importing.sources import Columns, FolderSource, Force, Name, Source, TableSource, YoutubeTrendingSource
+from cpfd.options import with_options_of
 from cpfd.paths import RAW
 from cpfd.project.revision import git
 from cpfd.reports.validation import ValidationReport
@@ -31,49 +32,10 @@ from flows.retries import RETRIES, worth_a_retry
 from flows.workspace import dvc, has_origin, require_remote
 
 if TYPE_CHECKING:
-    from cpfd.importing.sources import Imported
+    from cpfd.importing.dataset import Imported
 
 UPDATED = "cpfd.dataset.updated"
 """The event of a data set that was registered; its resource is `cpfd.dataset.<name>`."""
-
-
-class Source(BaseModel):
-    """Where raw data come from; refuses options that it does not know."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class FolderSource(Source):
-    """One folder of videos or images per class, as `cpfd import folder` takes it."""
-
-    kind: Literal["folder"] = "folder"
-    path: Path
-    text: Path | None = None
-    dense: list[str] = []
-    creators: Path | None = None
-    unlabelled: str = "unlabelled"
-
-
-class TableSource(Source):
-    """A table of clips, as `cpfd import table` takes it; `columns` is {"label": "category"}."""
-
-    kind: Literal["table"] = "table"
-    path: Path
-    columns: dict[str, str] = {}
-    videos: Path | None = None
-    dense: list[str] = []
-
-
-class YoutubeTrendingSource(Source):
-    """Daily snapshots of trending YouTube videos, as `cpfd import youtube-trending` takes them."""
-
-    kind: Literal["youtube-trending"] = "youtube-trending"
-    path: Path
-    group_by: Literal["creator", "none"] = "creator"
-    tags: Literal["embedded", "hashed"] = "embedded"
-
-
-AnySource = Annotated[FolderSource | TableSource | YoutubeTrendingSource, Field(discriminator="kind")]
 
 
 @task(
@@ -83,30 +45,11 @@ AnySource = Annotated[FolderSource | TableSource | YoutubeTrendingSource, Field(
     cache_policy=NO_CACHE,
     **RETRIES,
 )
-def read_source(source: AnySource) -> "Imported":
+def read(source: Source) -> "Imported":
     """Read the source with its adapter."""
-    match source:
-        case FolderSource():
-            from cpfd.importing.folder import import_folder
+    from cpfd.importing.read import read_source
 
-            return import_folder(
-                source.path,
-                text=source.text,
-                dense=source.dense,
-                creators=source.creators,
-                unlabelled=source.unlabelled,
-            )
-        case TableSource():
-            from cpfd.importing.table import import_table, parse_mapping
-
-            columns = parse_mapping([f"{name}={column}" for name, column in source.columns.items()])
-            return import_table(source.path, columns=columns, videos=source.videos, dense=source.dense)
-        case YoutubeTrendingSource():
-            from cpfd.importing.youtube import import_youtube_trending
-            from cpfd.params.load import load_params
-
-            split = load_params().split if source.group_by == "none" else None
-            return import_youtube_trending(source.path, tags=source.tags, split=split)
+    return read_source(source)
 
 
 @task(name="validate", tags=["cpu"], retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE, **RETRIES)
@@ -167,7 +110,7 @@ def push_data(target: Path) -> None:
 @flow(name="ingest", flow_run_name="{name}")
 def ingest(
     name: str,
-    source: AnySource,
+    source: Annotated[Source, Field(discriminator="kind")],
     labels: Literal["single_label", "multi_label"] | None = None,
     force: bool = False,
     commit: bool = False,
@@ -187,7 +130,7 @@ def ingest(
         push: Send it to the DVC remote as well, and a commit to its branch of the git remote `origin`.
     """
     from cpfd.datasets.contract import write_dataset
-    from cpfd.importing.sources import import_dataset
+    from cpfd.importing.dataset import import_dataset
 
     target, folder = RAW / name, SCRATCH / "ingest" / name
     validated: list[ValidationReport] = []
@@ -196,7 +139,7 @@ def ingest(
         with ExitStack() as undo:
 
             def read_validated() -> "Imported":
-                imported = read_source(source)
+                imported = read(source)
                 raw = folder / "raw"
                 undo.callback(remove, raw)
                 write_dataset(raw, imported.manifest, imported.dense, imported.videos)
@@ -269,15 +212,12 @@ Push = Annotated[bool, typer.Option("--push", help="Send it to the DVC remote as
 
 
 @app.command("folder")
+@with_options_of(FolderSource)
 def run_folder(
-    src: cli.ClassFolders,
-    name: cli.Name,
-    text: cli.Text = None,
-    dense: cli.DenseSources = None,
-    creators: cli.Creators = None,
-    unlabelled: cli.Unlabelled = "unlabelled",
+    source: FolderSource,
+    name: Name,
     labels: Labels = None,
-    force: cli.Force = False,
+    force: Force = False,
     commit: Commit = False,
     push: Push = False,
 ) -> None:
@@ -285,19 +225,17 @@ def run_folder(
 
     Example: python -m flows.ingest folder clips --name clips --dense motion
     """
-    source = FolderSource(path=src, text=text, dense=dense or [], creators=creators, unlabelled=unlabelled)
     _run(name, source, labels, force, commit, push)
 
 
 @app.command("table")
+@with_options_of(TableSource)
 def run_table(
-    src: cli.Table,
-    name: cli.Name,
-    columns: cli.Columns = None,
-    videos: cli.TableVideos = None,
-    dense: cli.DenseSources = None,
+    source: TableSource,
+    name: Name,
+    columns: Columns = None,
     labels: Labels = None,
-    force: cli.Force = False,
+    force: Force = False,
     commit: Commit = False,
     push: Push = False,
 ) -> None:
@@ -311,17 +249,16 @@ def run_table(
         mapping = parse_mapping(columns or [])
     except CpfdError as error:
         raise typer.BadParameter(str(error)) from error
-    _run(name, TableSource(path=src, columns=mapping, videos=videos, dense=dense or []), labels, force, commit, push)
+    _run(name, replace(source, columns=mapping), labels, force, commit, push)
 
 
 @app.command("youtube-trending")
+@with_options_of(YoutubeTrendingSource)
 def run_youtube_trending(
-    src: cli.Snapshots,
-    name: cli.Name,
-    group_by: cli.GroupBy = "creator",
-    tags: cli.Tags = "embedded",
+    source: YoutubeTrendingSource,
+    name: Name,
     labels: Labels = None,
-    force: cli.Force = False,
+    force: Force = False,
     commit: Commit = False,
     push: Push = False,
 ) -> None:
@@ -329,10 +266,10 @@ def run_youtube_trending(
 
     Example: python -m flows.ingest youtube-trending youtube --name youtube
     """
-    _run(name, YoutubeTrendingSource(path=src, group_by=group_by, tags=tags), labels, force, commit, push)
+    _run(name, source, labels, force, commit, push)
 
 
-def _run(name: str, source: AnySource, labels: Any, force: bool, commit: bool, push: bool) -> None:
+def _run(name: str, source: Source, labels: Any, force: bool, commit: bool, push: bool) -> None:
     if not ingest(name, source, labels, force, commit, push, return_state=True).is_completed():
         raise typer.Exit(1)
 

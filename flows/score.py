@@ -1,8 +1,9 @@
 """The flow `score`: batch prediction over a folder or a manifest with the student in production."""
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if __name__ == "__main__":
@@ -16,14 +17,15 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import Field
 
-from cpfd.cli import student as cli
 from cpfd.errors import CpfdError
+from cpfd.options import help_texts, with_options_of
+from cpfd.scoring.options import ScoringOptions
 from flows.retries import RETRIES, worth_a_retry
 
 if TYPE_CHECKING:
-    from cpfd.scoring.shards import Model, Scoring, Shard
+    from cpfd.scoring.models import Model
+    from cpfd.scoring.shards import Scoring, Shard
 
 BATCH_SHARDS = 8
 """Shards of a task run: enough that Prefect's own work does not count, few enough to see them pass."""
@@ -32,7 +34,7 @@ BATCH_SHARDS = 8
 @task(name="model", task_run_name="fetch {name}", retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE, **RETRIES)
 def fetch_model(name: str) -> "Model":
     """The student of that name, fetched out of DVC's cache or remote where it is not here yet."""
-    from cpfd.scoring.shards import find_model
+    from cpfd.scoring.models import find_model
 
     return find_model(name)
 
@@ -45,14 +47,12 @@ def fetch_model(name: str) -> "Model":
     cache_policy=NO_CACHE,
     **RETRIES,
 )
-def score_shards(
-    first: int, shards: "list[Shard]", scoring: "Scoring", max_quarantine_share: float, progress: UUID
-) -> None:
+def score_shards(first: int, shards: "list[Shard]", scoring: "Scoring", progress: UUID) -> None:
     """Score some shards, the first clip of which has the number `first`; what is finished already costs nothing."""
     done = first - 1
     for shard in shards:
         known = shard.finished
-        scoring.score([shard], max_quarantine_share)
+        scoring.classify([shard])
         done += len(shard.clips)
         update_progress_artifact(progress, 100 * done / scoring.clips.count)
         get_run_logger().info(
@@ -67,53 +67,41 @@ def score_shards(
 @task(name="write", task_run_name="write {output}", retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE, **RETRIES)
 def write(output: Path, scoring: "Scoring") -> dict[str, Any]:
     """Join the shards to the result."""
-    return scoring.write(output)
+    return scoring.write()
+
+
+def _with_parameters_documented(function: Callable[..., State[Any]]) -> Callable[..., State[Any]]:
+    """Add what each option means to the docstring, from which Prefect takes what it shows."""
+    lines = [f"    {name}: {text}" for name, text in help_texts(ScoringOptions).items()]
+    function.__doc__ = "\n".join([str(function.__doc__), "", "Args:", *lines])
+    return function
 
 
 @flow(name="score", flow_run_name="{source} · {model}")
-def score(
-    source: Path,
-    output: Path,
-    model: str = "production",
-    videos: Path | None = None,
-    shard_clips: Annotated[int, Field(ge=1)] = 256,
-    threads: Annotated[int, Field(ge=1)] | None = None,
-    max_quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.05,
-    force: bool = False,
-) -> State[Any]:
-    """Classify every clip of a folder or manifest; a run that was killed goes on where it was, to the same bytes.
-
-    Args:
-        source: Folder of clips, searched at any depth, or a Parquet or CSV table with video_id, path and text columns.
-        output: Folder to write: predictions.parquet, quarantine.parquet and summary.json.
-        model: production, staging, a version such as v1.0.0, or the folder of an exported student.
-        videos: Folder that a manifest's paths are relative to. Empty: the folder videos beside it, else its own.
-        shard_clips: Clips in a shard, the unit that a killed run resumes at.
-        threads: Clips that are classified side by side. Empty: one per CPU.
-        max_quarantine_share: Share of the clips that may fail before the run does.
-        force: Replace an earlier result in output.
-    """
+@_with_parameters_documented
+@with_options_of(ScoringOptions)
+def score(options: ScoringOptions) -> State[Any]:
+    """Classify every clip of a folder or manifest; a run that was killed goes on where it was, to the same bytes."""
     from transformers.utils import logging
 
     from cpfd.scoring.shards import open_scoring
 
     logging.disable_progress_bar()
     try:
-        student = fetch_model(model)
-        with open_scoring(
-            source, student, output, videos=videos, shard_clips=shard_clips, threads=threads, force=force
-        ) as scoring:
-            progress = create_progress_artifact(0.0, key="score", description=f"clips of `{source}` that are done")
+        student = fetch_model(options.model)
+        with open_scoring(options, student) as scoring:
+            description = f"clips of `{options.source}` that are done"
+            progress = create_progress_artifact(0.0, key="score", description=description)
             assert isinstance(progress, UUID)  # a coroutine only where an event loop runs
             shards, first = scoring.shards(), 1
             while batch := list(islice(shards, BATCH_SHARDS)):
-                score_shards(first, batch, scoring, max_quarantine_share, progress)
+                score_shards(first, batch, scoring, progress)
                 first += sum(len(shard.clips) for shard in batch)
-            summary = write(output, scoring)
+            summary = write(options.output, scoring)
     except CpfdError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
-    _show(summary, output)
+    _show(summary, options.output)
     return Completed(message=_sentence(summary))
 
 
@@ -137,22 +125,13 @@ def _sentence(summary: dict[str, Any]) -> str:
     return f"{classified(summary)}, {summary['quarantined']} in quarantine."
 
 
-def main(
-    source: cli.Source,
-    output: cli.Output,
-    model: cli.Model = "production",
-    videos: cli.Videos = None,
-    shard_clips: cli.ShardClips = 256,
-    threads: cli.Threads = None,
-    max_quarantine_share: cli.MaxQuarantineShare = 0.05,
-    force: cli.ReplaceOutput = False,
-) -> None:
+@with_options_of(ScoringOptions)
+def main(options: ScoringOptions) -> None:
     """Run the flow `score` at once, with no Prefect server running; `cpfd score` does the same without Prefect.
 
     Example: python -m flows.score clips --output predictions
     """
-    state = score(source, output, model, videos, shard_clips, threads, max_quarantine_share, force, return_state=True)
-    if not state.is_completed():
+    if not score(**vars(options), return_state=True).is_completed():
         raise typer.Exit(1)
 
 

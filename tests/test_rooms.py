@@ -10,22 +10,9 @@ from cpfd.code import describe_stage, read_sources
 from tests.support.project import ROOT
 
 ROOMS = [
-    *(
-        "errors",
-        "files",
-        "locks",
-        "paths",
-        "metrics",
-        "params",
-        "reports",
-        "code",
-        "pages",
-        "project",
-        "datasets",
-        "importing",
-    ),
-    *("demo", "validation", "features", "models", "distill", "training", "evaluation", "student", "comparing"),
-    *("promotion", "scoring", "review", "online", "stages", "cli"),
+    *("errors", "files", "locks", "paths", "metrics", "options", "params", "reports", "code", "pages", "project"),
+    *("datasets", "importing", "demo", "validation", "features", "models", "distill", "training", "evaluation"),
+    *("student", "comparing", "promotion", "scoring", "review", "online", "stages", "cli"),
 ]
 
 

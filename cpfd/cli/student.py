@@ -5,26 +5,8 @@ from typing import Annotated
 
 import typer
 
-Source = Annotated[
-    Path, typer.Argument(metavar="FOLDER|MANIFEST", help="Folder of clips, or a Parquet or CSV table of them.")
-]
-Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, whole or not at all.")]
-Model = Annotated[
-    str, typer.Option(help="production, staging, a version (v1.0.0), or the folder of an exported student.")
-]
-Videos = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Folder that a manifest's paths are relative to. None: `videos` beside it, else its own.",
-    ),
-]
-ShardClips = Annotated[int, typer.Option(min=1, help="Clips in a shard, which a killed run resumes at.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Clips that are classified side by side. None: one per CPU.")]
-MaxQuarantineShare = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of clips that may fail before the run does.")
-]
-ReplaceOutput = Annotated[bool, typer.Option("--force", help="Replace an earlier result in DIR.")]
+from cpfd.options import with_options_of
+from cpfd.scoring.options import ScoringOptions
 
 
 def predict(
@@ -85,15 +67,9 @@ def predict(
         raise typer.Exit(1)
 
 
+@with_options_of(ScoringOptions)
 def score(
-    source: Source,
-    output: Output,
-    model: Model = "production",
-    videos: Videos = None,
-    shard_clips: ShardClips = 256,
-    threads: Threads = None,
-    max_quarantine_share: MaxQuarantineShare = 0.05,
-    force: ReplaceOutput = False,
+    options: ScoringOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Classify many clips: predictions.parquet, quarantine.parquet and summary.json in one folder.
@@ -110,27 +86,20 @@ def score(
     from tqdm import tqdm
     from transformers.utils import logging
 
-    from cpfd.scoring.shards import classified, find_model, open_scoring
+    from cpfd.scoring.models import find_model
+    from cpfd.scoring.shards import classified, open_scoring
 
     logging.disable_progress_bar()
     with (
-        open_scoring(
-            source,
-            find_model(model),
-            output,
-            videos=videos,
-            shard_clips=shard_clips,
-            threads=threads,
-            force=force,
-        ) as scoring,
+        open_scoring(options, find_model(options.model)) as scoring,
         tqdm(total=scoring.clips.count, desc="score", unit="clip", smoothing=0.1) as progress,
     ):
-        scoring.score(scoring.shards(), max_quarantine_share, progress.update)
-        summary = scoring.write(output)
+        scoring.classify(scoring.shards(), progress.update)
+        summary = scoring.write()
     if as_json:
         typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
         return
-    typer.echo(f"{classified(summary)}: {output}")
+    typer.echo(f"{classified(summary)}: {options.output}")
     for name, clips in summary["predicted"].items():
         typer.echo(f"  {name}: {clips}")
     typer.echo(f"quarantine: {summary['quarantined']} clips")

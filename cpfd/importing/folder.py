@@ -9,7 +9,8 @@ import pandas as pd
 
 from cpfd.datasets.contract import TEXT_COLUMNS
 from cpfd.errors import CpfdError
-from cpfd.importing.sources import Imported, dense_table, join_groups, read_strings, rows_of_clips, some
+from cpfd.importing.dataset import Imported, dense_table, join_groups, read_strings, rows_of_clips, some
+from cpfd.importing.sources import FolderSource
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".ts", ".mpg", ".mpeg", ".3gp", ".wmv"),
@@ -23,27 +24,21 @@ _CLIP = re.compile(r"(?P<clip>\S+?)\s*:\s*[\d.:]+\s*-\s*[\d.:]+")
 _RANGE = re.compile(r"(?P<prefix>\D*)(?P<first>\d+)\s*-\s*(?P=prefix)(?P<last>\d+)\s*:\s*(?P<source>.+)")
 
 
-def import_folder(
-    src: Path,
-    *,
-    text: Path | None = None,
-    dense: Sequence[str] = (),
-    creators: Path | None = None,
-    unlabelled: str = "unlabelled",
-) -> Imported:
-    """Read `src`/<class>/**/<video_id>.<suffix>; clips in the folder named `unlabelled` have no label.
+def import_folder(source: FolderSource) -> Imported:
+    """Read `path`/<class>/**/<video_id>.<suffix>; clips in the folder named `unlabelled` have no label.
 
     `text` holds text columns and `creators` a `creator_id` by `video_id`; `dense` is as in `dense_table`. Without
-    `creators`, a `videos.txt` in `src` groups clips by the source that they were cut from (`read_sources`).
+    `creators`, a `videos.txt` in `path` groups clips by the source that they were cut from (`read_sources`).
 
     Raises CpfdError when there are no clips, or two share a name.
     """
+    src, text, creators = source.path, source.text, source.creators
     files, notes = _clips(src)
     ids = list(files)
     paths = [file.relative_to(src).as_posix() for file in files.values()]
     classes = [path.split("/")[0] for path in paths]
     manifest = pd.DataFrame(
-        {"video_id": ids, "path": paths, "label": ["" if name == unlabelled else name for name in classes]}
+        {"video_id": ids, "path": paths, "label": ["" if name == source.unlabelled else name for name in classes]}
     )
     if text:
         table, more = rows_of_clips(read_strings(text), text, ids)
@@ -62,7 +57,7 @@ def import_folder(
         sources, more = read_sources(src / SOURCES, ids)
         manifest["creator_id"] = [sources.get(video_id, "") for video_id in ids]
         notes += more
-    features, more = dense_table(dense, ids, files)
+    features, more = dense_table(source.dense, ids, files)
     return Imported(manifest, features, dict(zip(paths, files.values(), strict=True)), [*notes, *more])
 
 

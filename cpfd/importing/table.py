@@ -7,7 +7,8 @@ import pandas as pd
 
 from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS
 from cpfd.errors import CpfdError
-from cpfd.importing.sources import Imported, dense_table, read_strings, some
+from cpfd.importing.dataset import Imported, dense_table, read_strings, some
+from cpfd.importing.sources import TableSource
 
 SPLIT_NAMES = {name: name for name in SPLITS} | {
     "training": "train",
@@ -19,10 +20,8 @@ SPLIT_NAMES = {name: name for name in SPLITS} | {
 }
 
 
-def import_table(
-    src: Path, *, columns: Mapping[str, str], videos: Path | None = None, dense: Sequence[str] = ()
-) -> Imported:
-    """Read the table `src`; `columns` maps names of the contract to those of the table, {"label": "category"}.
+def import_table(source: TableSource) -> Imported:
+    """Read the table `path`; `columns` maps names of the contract to those of the table, {"label": "category"}.
 
     Columns that bear a name of the contract already need no mapping; all others are left out and noted. `path` is
     relative to the folder `videos`; `dense` is as in `dense_table`. Rows with a file that is missing or an id that is
@@ -30,8 +29,10 @@ def import_table(
 
     Raises CpfdError when a column is not there, a path leaves `videos`, or a split has an unknown name.
     """
+    src, videos = source.path, source.videos
+    _refuse_wrong_mapping(source.columns)
     table = read_strings(src)
-    manifest, notes = _mapped(table, src, columns)
+    manifest, notes = _mapped(table, src, source.columns)
     if "split" in manifest:
         manifest["split"] = _splits(manifest["split"], src)
     files: dict[str, Path] = {}
@@ -51,7 +52,7 @@ def import_table(
         for video_id, path in zip(first_rows["video_id"], first_rows["path"], strict=True)
         if path in files
     }
-    features, more = dense_table(dense, manifest["video_id"].tolist(), clips)
+    features, more = dense_table(source.dense, manifest["video_id"].tolist(), clips)
     return Imported(manifest, features, files, [*notes, *more])
 
 
@@ -60,12 +61,23 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
     mapping: dict[str, str] = {}
     for pair in pairs:
         name, equals, column = pair.partition("=")
-        if not equals or not column or name not in MANIFEST_COLUMNS or name in mapping:
-            raise CpfdError(
-                f"--map {pair}: expected NAME=COLUMN, with each NAME once and one of {', '.join(MANIFEST_COLUMNS)}"
-            )
+        if not equals or name in mapping:
+            raise _wrong_mapping(pair)
         mapping[name] = column
+    _refuse_wrong_mapping(mapping)
     return mapping
+
+
+def _refuse_wrong_mapping(columns: Mapping[str, str]) -> None:
+    for name, column in columns.items():
+        if name not in MANIFEST_COLUMNS or not column:
+            raise _wrong_mapping(f"{name}={column}")
+
+
+def _wrong_mapping(pair: str) -> CpfdError:
+    return CpfdError(
+        f"--map {pair}: expected NAME=COLUMN, with each NAME once and one of {', '.join(MANIFEST_COLUMNS)}"
+    )
 
 
 def _mapped(table: pd.DataFrame, src: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:

@@ -20,10 +20,9 @@ from tqdm import tqdm
 from cpfd.datasets.splits import assign_splits
 from cpfd.errors import CpfdError
 from cpfd.files import read_json
-from cpfd.importing.sources import Imported, join_groups, some
+from cpfd.importing.dataset import Imported, join_groups, some
+from cpfd.importing.sources import YoutubeTrendingSource
 from cpfd.params.schema import Split
-
-Tags = Literal["embedded", "hashed"]
 
 YEAR = 2017
 """The file's dates are day.month of this year."""
@@ -33,8 +32,8 @@ TAG_COLUMNS = 64
 NAME_COLUMNS = 32
 
 
-def import_youtube_trending(src: Path, *, tags: Tags = "embedded", split: Split | None = None) -> Imported:
-    """Read `src`/videos.csv and `src`/categories.json: one text-only clip per video.
+def import_youtube_trending(source: YoutubeTrendingSource, split: Split | None) -> Imported:
+    """Read `path`/videos.csv and `path`/categories.json: one text-only clip per video.
 
     Without `split`, channels become `creator_id`, so that validation splits the data set by them. With `split`, the
     videos are split here at random, whoever made them: `creator_id` is left out, and the dense table gets the topic
@@ -42,8 +41,8 @@ def import_youtube_trending(src: Path, *, tags: Tags = "embedded", split: Split 
 
     Raises CpfdError when a file is missing or not of this layout. Malformed rows are left out and noted.
     """
-    categories = _categories(src / "categories.json")
-    snapshots, notes = _read_snapshots(src / "videos.csv", categories)
+    categories = _categories(source.path / "categories.json")
+    snapshots, notes = _read_snapshots(source.path / "videos.csv", categories)
     by_video = snapshots.groupby("video_id", sort=True)
     first, last = by_video.first(), by_video.last()
     changes = by_video[["title", "channel_title", "category_id"]].nunique().gt(1).sum()
@@ -69,7 +68,7 @@ def import_youtube_trending(src: Path, *, tags: Tags = "embedded", split: Split 
     dense = [
         videos[["video_id"]],
         engagement(first, last, by_video["date"].nunique()),
-        _tag_columns(last["tags"].tolist(), tags),
+        _tag_columns(last["tags"].tolist(), source.tags),
         _numbered("creator_name", np.array([hashed(_grams(name), NAME_COLUMNS) for name in videos["creator_id"]])),
         creator_history(videos, manifest.get("split")),
     ]
@@ -166,7 +165,7 @@ def embedded(texts: Sequence[str], size: int) -> NDArray[np.float64]:
     return projected
 
 
-def _tag_columns(tags: Sequence[str], how: Tags) -> pd.DataFrame:
+def _tag_columns(tags: Sequence[str], how: Literal["embedded", "hashed"]) -> pd.DataFrame:
     """Columns `tags`, their number, and `tag_<n>`, NaN for a video without tags."""
     listed = [[] if tag in ("", "[none]") else tag.split("|") for tag in tags]
     tagged = np.array([bool(names) for names in listed])

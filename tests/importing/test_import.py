@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from cpfd.cli import app
 from cpfd.datasets.contract import read_dataset
 from cpfd.errors import CpfdError
-from cpfd.importing.sources import join_groups
+from cpfd.importing.dataset import join_groups
 from cpfd.importing.youtube import creator_history, embedded, hashed
 from tests.support.clips import write_clip
 from tests.support.project import ROOT

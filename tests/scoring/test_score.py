@@ -17,8 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpfd.errors import CpfdError
-from cpfd.scoring import shards as scoring
-from cpfd.scoring.shards import Clips, Model, Scoring, find_model, open_scoring
+from cpfd.scoring import clips as scoring_clips
+from cpfd.scoring import shards as scoring_shards
+from cpfd.scoring.clips import Clips
+from cpfd.scoring.models import Model, find_model
+from cpfd.scoring.options import ScoringOptions
+from cpfd.scoring.shards import Scoring, open_scoring
 from tests.support.clips import write_clip
 from tests.support.commands import cpfd, invoke
 from tests.support.project import IDENTITY, Project
@@ -64,10 +68,14 @@ class InterruptionError(Exception):
     """As good as a kill: nothing is tidied up that a kill would leave."""
 
 
+def options(clips: Path, shard_clips: int = 256) -> ScoringOptions:
+    return ScoringOptions(source=clips, output=Path("out"), shard_clips=shard_clips, max_quarantine_share=1)
+
+
 @contextmanager
 def interrupted(clips: Path, student: Path, shard_clips: int) -> Iterator[Scoring]:
     """Score until the end of the block, and stop there."""
-    with suppress(InterruptionError), open_scoring(clips, Model(student), Path("out"), shard_clips=shard_clips) as job:
+    with suppress(InterruptionError), open_scoring(options(clips, shard_clips), Model(student)) as job:
         yield job
         raise InterruptionError
 
@@ -130,7 +138,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(student:
     with interrupted(clips, student, 4) as again:
         shards = list(again.shards())
         assert {shard.folder for shard in shards if shard.finished} == set(before)
-        again.score(shards[:-1], 1)
+        again.classify(shards[:-1])
         assert {shard: shard.stat().st_mtime_ns for shard in before} == before
     assert len(kept()) == len(shards) - 1
 
@@ -146,7 +154,7 @@ def test_neither_threads_nor_shards_change_a_byte(student: Path) -> None:
 
 
 def test_row_groups_do_not_follow_the_shards(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "ROW_GROUP", 4)
+    monkeypatch.setattr(scoring_shards, "ROW_GROUP", 4)
     clips = write_clips(Path("clips"), 11)
     score(clips, student, Path("one"), "--shard-clips", "3")
     score(clips, student, Path("two"), "--shard-clips", "10")
@@ -158,12 +166,12 @@ def test_row_groups_do_not_follow_the_shards(student: Path, monkeypatch: pytest.
 def test_what_has_changed_since_the_kill_is_scored_anew(student: Path) -> None:
     clips = write_clips(Path("clips"), 6)
     with interrupted(clips, student, 2) as first:
-        first.score(first.shards(), 1)
+        first.classify(first.shards())
     write_clip(clips / "a/02.mp4", seed=99, frames=9)
-    with open_scoring(clips, Model(student), Path("out"), shard_clips=2) as again:
+    with open_scoring(options(clips, 2), Model(student)) as again:
         assert [shard.finished for shard in again.shards()] == [False, True, True]
-        again.score(again.shards(), 1)
-        again.write(Path("out"))
+        again.classify(again.shards())
+        again.write()
     score(clips, student, Path("whole"))
     assert bytes_of(Path("out")) == bytes_of(Path("whole"))
 
@@ -172,9 +180,9 @@ def test_a_clip_that_goes_meanwhile_is_said(student: Path) -> None:
     clips = write_clips(Path("clips"), 4)
     with interrupted(clips, student, 2) as job:
         (clips / "b/03.mp4").unlink()
-        job.score(job.shards(), 1)
+        job.classify(job.shards())
         with pytest.raises(CpfdError, match=r"^clips: its clips changed while they were scored; score them again$"):
-            job.write(Path("out"))
+            job.write()
     assert not Path("out").exists()
 
 
@@ -281,7 +289,7 @@ def test_a_name_that_is_no_utf_8_and_a_link_to_nowhere_are_quarantined(student: 
 def test_every_row_is_a_clip_and_of_those_that_share_an_id_only_the_first_is_good(ids: list[str], chunk: int) -> None:
     pd.DataFrame({"video_id": ids, "title": [str(number) for number in range(len(ids))]}).to_parquet("ids.parquet")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "READ_TOGETHER", chunk)
+        patch.setattr(scoring_clips, "READ_TOGETHER", chunk)
         clips = Clips(Path("ids.parquet"), ["title"])
         rows = list(clips)
         assert rows == list(clips)
@@ -338,7 +346,7 @@ def test_only_an_earlier_result_is_replaced_and_only_when_asked(student: Path) -
 
 def test_two_runs_do_not_work_on_the_same(student: Path) -> None:
     clips = write_clips(Path("clips"), 2)
-    with open_scoring(clips, Model(student), Path("out")):
+    with open_scoring(options(clips), Model(student)):
         assert "another process is scoring these clips" in refused(clips, student)
 
 
