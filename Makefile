@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 4200
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help install demo up down test test-slow lint hooks lock clean
+.PHONY: help install demo up down test test-slow coverage lint hooks lock clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -34,6 +34,13 @@ test: .venv/.installed  ## Run the tests
 
 test-slow: .venv/.installed  ## Run the tests that take minutes: a project's first days under Prefect
 	python -m pytest -m slow
+
+# Also shown where a test has failed.
+coverage: .venv/.installed  ## Run all tests and list lines and branches that none of them reaches, worst modules first
+	coverage erase
+	-coverage run -m pytest --numprocesses 2 --dist loadfile -m ''
+	coverage combine --quiet
+	coverage report
 
 lint: .venv/.installed  ## Check style and types
 	ruff check .
