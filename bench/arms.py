@@ -19,7 +19,8 @@ from cpfd.files import fingerprint, read_json, read_table, write_json, write_tab
 from cpfd.metrics import macro_f1
 from cpfd.params.schema import Params
 from cpfd.paths import CODE, CONTENT, CROSSFIT, MODELS, VALIDATED
-from cpfd.training.batches import logits_table
+from cpfd.training.batches import ClipDataset, logits_table
+from cpfd.training.fit import TrainingRun
 from cpfd.training.methods import method_targets
 from cpfd.training.students import train_student
 
@@ -57,26 +58,13 @@ def _train_arm(
     params: Params,
     seed: int,
 ) -> None:
-    rows, targets = method_targets(method, store, found.table, teacher, params.distill)
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in (rows, *vars(targets).values())))
+    clips = ClipDataset(store, *method_targets(method, store, found.table, teacher, params.distill))
+    parts = (clips.rows, *vars(clips.targets).values())
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
     tau = params.distill.tau
     key = fingerprint(inputs, digest.hexdigest(), params.model.model_dump(), params.train.model_dump(), tau, seed)
-    _kept(
-        arm,
-        key,
-        store,
-        lambda: train_student(
-            store,
-            rows,
-            targets,
-            params.model,
-            params.train,
-            tau=tau,
-            seed=seed,
-            title=arm,
-            scratch=TRAINED / key / "scratch",
-        )[1],
-    )
+    run = TrainingRun(seed, arm, TRAINED / key / "scratch")
+    _kept(arm, key, store, lambda: train_student(clips, params.model, params.train, run, tau=tau)[1])
 
 
 def _simple_arms(store: FeatureStore, inputs: list[Path]) -> None:

@@ -5,7 +5,7 @@ from cpfd.files import SCRATCH, fingerprint, write_table
 from cpfd.params.load import load_params
 from cpfd.paths import CODE, CONTENT, CROSSFIT, DENSE
 from cpfd.stages import run
-from cpfd.training.batches import load_dense
+from cpfd.training.batches import Features, load_dense
 from cpfd.training.crossfit import cross_fit
 
 
@@ -16,7 +16,7 @@ def main(role: str) -> None:
     """
     params = load_params("crossfit")
     store = FeatureStore(CONTENT)
-    dense = load_dense(DENSE, store) if role == "teacher" else None
+    features = Features(store, load_dense(DENSE, store) if role == "teacher" else None)
     inputs = [
         CONTENT / "meta.json",
         CONTENT / "index.parquet",
@@ -24,7 +24,7 @@ def main(role: str) -> None:
         *([DENSE] if role == "teacher" else []),
     ]
     scratch = SCRATCH / f"crossfit-{role}-{fingerprint(inputs, params.model_dump())}"
-    table = cross_fit(role, store, dense, params.model, params.train, params.crossfit, scratch)
+    table = cross_fit(features, params.model, params.train, params.crossfit, scratch)
     write_table(CROSSFIT / f"{role}.parquet", table)
 
 

@@ -5,6 +5,8 @@ from cpfd.files import SCRATCH, fingerprint, read_table, write_table, written_as
 from cpfd.params.load import load_params
 from cpfd.paths import CODE, CONFIDENCE, CONTENT, MODELS
 from cpfd.stages import run
+from cpfd.training.batches import ClipDataset
+from cpfd.training.fit import TrainingRun
 from cpfd.training.methods import method_targets
 from cpfd.training.students import train_student
 
@@ -19,20 +21,16 @@ def main(method: str, seed: str) -> None:
     evidence, teacher = CONFIDENCE / "confidence.parquet", MODELS / "teacher" / "logits.parquet"
     inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", evidence, teacher, CODE / "student.txt"]
     state = fingerprint(inputs, params.model_dump(), method, seed)
-    rows, targets = method_targets(method, store, read_table(evidence), read_table(teacher), params.distill)
+    targets = method_targets(method, store, read_table(evidence), read_table(teacher), params.distill)
+    clips = ClipDataset(store, *targets)
     with written_aside(MODELS / "students" / f"{method}-{seed}") as aside:
-        network, logits = train_student(
-            store,
-            rows,
-            targets,
-            params.model,
-            params.train,
-            tau=params.distill.tau,
+        training = TrainingRun(
             seed=int(seed),
             title=f"student {method}, seed {seed}",
             scratch=SCRATCH / f"student-{method}-{seed}-{state}",
             curves=aside / "curves",
         )
+        network, logits = train_student(clips, params.model, params.train, training, tau=params.distill.tau)
         network.save_pretrained(aside)
         write_table(aside / "logits.parquet", logits)
 

@@ -7,32 +7,24 @@ from cpfd.files import SCRATCH, fingerprint, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.paths import CODE, CONTENT, DENSE, MODELS
 from cpfd.stages import run
-from cpfd.training.batches import ClipDataset, load_dense, logits_table
-from cpfd.training.fit import fit, network_config, predict_logits
+from cpfd.training.batches import Features, load_dense, logits_table
+from cpfd.training.fit import TrainingRun, fit, network_config, predict_logits
 
 
 def main() -> None:
     """Read both feature folders; write models/teacher: the network, its curves and its logits of every clip."""
     params = load_params("teacher")
     store = FeatureStore(CONTENT)
-    dense = load_dense(DENSE, store)
-    state = fingerprint(
-        [CONTENT / "meta.json", CONTENT / "index.parquet", DENSE, CODE / "teacher.txt"], params.model_dump()
-    )
-    config = network_config(store, params.model, params.train, dense_values=dense.shape[1])
+    features = Features(store, load_dense(DENSE, store))
+    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", DENSE, CODE / "teacher.txt"]
+    state = fingerprint(inputs, params.model_dump())
+    config = network_config(store, params.model, params.train, features.dense_values)
+    train, validation = (features.clips(store.rows(split, labelled=True)) for split in ("train", "validation"))
     with written_aside(MODELS / "teacher") as aside:
-        model = fit(
-            config,
-            ClipDataset(store, store.rows("train", labelled=True), dense=dense),
-            ClipDataset(store, store.rows("validation", labelled=True), dense=dense),
-            params.train,
-            seed=params.teacher.seed,
-            title="teacher",
-            scratch=SCRATCH / f"teacher-{state}",
-            curves=aside / "curves",
-        )
+        training = TrainingRun(params.teacher.seed, "teacher", SCRATCH / f"teacher-{state}", aside / "curves")
+        model = fit(config, train, validation, params.train, training)
         every = np.arange(len(store.index))
-        logits = predict_logits(model, ClipDataset(store, every, dense=dense))
+        logits = predict_logits(model, features.clips(every))
         model.save_pretrained(aside)
         write_table(aside / "logits.parquet", logits_table(store, every, logits))
 

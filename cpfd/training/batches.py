@@ -69,6 +69,28 @@ class ClipDataset(Dataset[Batch]):
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in content.items()}
 
 
+@dataclass(frozen=True)
+class Features:
+    """All that a network may read of the clips of a store: their content and, for a teacher, `dense`[N, M]."""
+
+    store: FeatureStore
+    dense: Array | None = None
+
+    @property
+    def role(self) -> str:
+        """Who reads this: "teacher" or "student"."""
+        return "student" if self.dense is None else "teacher"
+
+    @property
+    def dense_values(self) -> int:
+        """M; 0 for a student, and for the teacher of a data set without dense features."""
+        return 0 if self.dense is None else self.dense.shape[1]
+
+    def clips(self, rows: NDArray[np.int64]) -> ClipDataset:
+        """Rows of the store, with their labels for targets."""
+        return ClipDataset(self.store, rows, dense=self.dense)
+
+
 def load_dense(folder: Path, store: FeatureStore) -> Array:
     """Dense features[N, M] in the order of the store, from stage `dense`; raises CpfdError where a clip lacks them."""
     ids = pd.Index(read_table(folder / "video_id.parquet")["video_id"])

@@ -1,6 +1,7 @@
 """One fit for teacher, cross-fitted networks and every student: the same Trainer, the same budget."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,77 +36,88 @@ from cpfd.training.batches import Batch, ClipDataset
 TARGETS = ("labels", "label_weight", "soft_logits", "soft_weight")
 
 
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training: its seed, the title of its progress bar, and the folders that it writes to."""
+
+    seed: int
+    title: str
+    scratch: Path
+    """Where a checkpoint is kept after each epoch: killed and called again with the same folder, training goes on from
+    the last one and ends at the same weights."""
+    curves: Path | None = None
+    """Where DVCLive writes loss, learning rate and validation macro-F1; None: nowhere."""
+
+
 def fit(
     config: XVlmConfig,
     train: ClipDataset,
     validation: ClipDataset,
     params: Train,
+    run: TrainingRun,
     *,
-    seed: int,
-    title: str,
-    scratch: Path,
-    curves: Path | None = None,
     tau: float = 1.0,
 ) -> XVlmForVideoClassification:
     """Train a network and return it with the weights of its best validation macro-F1.
 
     The budget is params.epochs passes over the *labelled* clips: a method that also learns from unlabelled clips sees
-    each clip less often, not more steps. A checkpoint is kept in `scratch` after each such pass; called again with the
-    same `scratch` after a kill, training goes on from the last one and ends at the same weights. `curves` is the folder
-    that DVCLive writes loss, learning rate and validation macro-F1 to.
+    each clip less often, not more steps. `tau` is the temperature of `distillation_loss`.
     """
     torch.set_num_threads(params.threads)
     transformers_logging.disable_progress_bar()
     labelled = int(train.store.labelled[train.rows].sum())
-    steps = math.ceil(labelled / params.batch_size)
+    trainer = DistillationTrainer(
+        model_init=lambda: build_model(config),
+        args=_training_arguments(params, math.ceil(labelled / params.batch_size), run),
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=_as_is,
+        compute_metrics=lambda prediction: _score(prediction, config.task),
+        callbacks=[EarlyStoppingCallback(params.patience), _Progress(run.title, run.curves)],
+        tau=tau,
+        class_weights=_class_weights(train) if params.class_weighting == "balanced" else None,
+    )
+    trainer.remove_callback(PrinterCallback)
+    run.scratch.mkdir(parents=True, exist_ok=True)
+    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(run.scratch))
+    model = trainer.model
+    assert isinstance(model, XVlmForVideoClassification)
+    remove(run.scratch)
+    return model
+
+
+def _training_arguments(params: Train, epoch_steps: int, run: TrainingRun) -> TrainingArguments:
+    """The settings of a run whose epochs have so many steps; after each it is evaluated and a checkpoint kept."""
     cuda = torch.cuda.is_available()
-    arguments = TrainingArguments(
-        output_dir=str(scratch),
-        max_steps=params.epochs * steps,
+    return TrainingArguments(
+        output_dir=str(run.scratch),
+        max_steps=params.epochs * epoch_steps,
         per_device_train_batch_size=params.batch_size,
         per_device_eval_batch_size=4 * params.batch_size,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         lr_scheduler_type="cosine",
-        warmup_steps=round(params.warmup_share * params.epochs * steps),
+        warmup_steps=round(params.warmup_share * params.epochs * epoch_steps),
         optim="adamw_torch_fused",
         bf16=cuda and torch.cuda.is_bf16_supported(),
         use_cpu=not cuda,
         eval_strategy="steps",
-        eval_steps=steps,
+        eval_steps=epoch_steps,
         save_strategy="steps",
-        save_steps=steps,
+        save_steps=epoch_steps,
         save_total_limit=1,
-        logging_steps=steps,
+        logging_steps=epoch_steps,
         load_best_model_at_end=True,
         restore_callback_states_from_checkpoint=True,  # else early stopping would count from nothing again
         metric_for_best_model="macro_f1",
         greater_is_better=True,
-        seed=seed,
+        seed=run.seed,
         full_determinism=True,
         remove_unused_columns=False,
         label_names=["labels"],
         disable_tqdm=True,
         report_to=[],
     )
-    trainer = DistillationTrainer(
-        model_init=lambda: build_model(config),
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=validation,
-        data_collator=_as_is,
-        compute_metrics=lambda prediction: _score(prediction, config.task),
-        callbacks=[EarlyStoppingCallback(params.patience), _Progress(title, curves)],
-        tau=tau,
-        class_weights=_class_weights(train) if params.class_weighting == "balanced" else None,
-    )
-    trainer.remove_callback(PrinterCallback)
-    scratch.mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(scratch))
-    model = trainer.model
-    assert isinstance(model, XVlmForVideoClassification)
-    remove(scratch)
-    return model
 
 
 class DistillationTrainer(Trainer):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -206,9 +207,12 @@ def test_a_second_run_trains_nothing_and_a_new_method_trains_itself_alone(
     folder = _run(words)
     trained = []
     train = arms.train_student
-    monkeypatch.setattr(
-        arms, "train_student", lambda *args, **kwargs: (trained.append(kwargs["title"]), train(*args, **kwargs))[1]
-    )
+
+    def remember(*arguments: Any, **options: Any) -> Any:
+        trained.append(arguments[-1].title)
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(arms, "train_student", remember)
     _run(words)
     assert trained == []
     (folder / "arms" / "none-0.json").unlink()

@@ -9,7 +9,7 @@ import numpy as np
 from cpfd.features.store import FeatureStore
 from cpfd.models.xvlm import XVlmForVideoClassification
 from cpfd.training.batches import Batch, ClipDataset, Targets
-from cpfd.training.fit import fit, network_config
+from cpfd.training.fit import TrainingRun, fit, network_config
 from tests.support.small import small_params
 
 LABELLED, POOL = np.arange(12), np.arange(16)
@@ -46,9 +46,6 @@ def train(
         clips,
         ClipDataset(clips.store, clips.store.rows("validation", labelled=True)),
         small.train,
-        seed=seed,
-        title="student",
-        scratch=folder / "scratch",
-        curves=folder / "curves",
+        TrainingRun(seed, "student", scratch=folder / "scratch", curves=folder / "curves"),
         tau=tau,
     )

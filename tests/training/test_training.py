@@ -21,7 +21,7 @@ from cpfd.metrics import macro_f1
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification
 from cpfd.params.schema import Distill
 from cpfd.training import crossfit
-from cpfd.training.batches import ClipDataset, Targets, load_dense, logits_table
+from cpfd.training.batches import ClipDataset, Features, Targets, load_dense, logits_table
 from cpfd.training.crossfit import cross_fit
 from cpfd.training.fit import network_config, predict_logits
 from cpfd.training.methods import method_targets
@@ -276,7 +276,7 @@ def test_clips_are_judged_by_networks_that_have_not_seen_them(
     monkeypatch.setattr(crossfit, "fit", remember)
     monkeypatch.setattr(crossfit, "predict_logits", judge)
     small = small_params(crossfit={"folds": 3, "repeats": 2})
-    table = cross_fit("student", store, None, small.model, small.train, small.crossfit, tmp_path / "scratch")
+    table = cross_fit(Features(store), small.model, small.train, small.crossfit, tmp_path / "scratch")
 
     assert len(networks) == 6
     assert [len(rows) for rows in networks] == [8] * 6
@@ -306,7 +306,7 @@ def test_a_forest_that_has_not_seen_a_clip_judges_it_beside_the_network(
     def judged(trees: int) -> NDArray[np.float32]:
         small = small_params(crossfit={"folds": 6, "repeats": 1, "trees": trees})
         scratch = tmp_path / "scratch"
-        table = cross_fit("teacher", mislabelled, dense, small.model, small.train, small.crossfit, scratch)
+        table = cross_fit(Features(mislabelled, dense), small.model, small.train, small.crossfit, scratch)
         return np.stack(table["logits"].to_list())
 
     np.testing.assert_array_equal(judged(50).argmax(1), truth[:20])
