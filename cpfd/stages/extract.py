@@ -1,5 +1,6 @@
 """Stage `extract`: the content of every validated clip becomes features."""
 
+from cpfd.features.encoding import ClipEncoder, ValidatedClips
 from cpfd.features.extract import extract_features
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table
 from cpfd.params.load import load_params
@@ -12,23 +13,20 @@ def main() -> None:
     params = load_params("extract")
     dataset = read_json(VALIDATED / "dataset.json")
     manifest = read_table(VALIDATED / "manifest.parquet")
-    clips = len(manifest) + dataset["quarantined"]
+    clips = ValidatedClips(dataset, manifest, RAW / dataset["name"] / "videos")
+    given = len(manifest) + dataset["quarantined"]
     # The manifest holds every clip's content hash, so this knows when anything has changed since a killed run.
     state = fingerprint(
         [VALIDATED / "manifest.parquet", CODE / "extract.txt"],
         [group.model_dump() for group in (params.video, params.text, params.backbone, params.extract)],
     )
     extract_features(
-        dataset,
-        manifest,
-        RAW / dataset["name"] / "videos",
+        clips,
+        ClipEncoder(clips, params.video, params.text, params.backbone),
+        params.extract,
         CONTENT,
         SCRATCH / f"extract-{state}",
-        max_quarantined=int(params.validation.max_quarantine_share * clips) - dataset["quarantined"],
-        video=params.video,
-        text=params.text,
-        backbone=params.backbone,
-        extract=params.extract,
+        max_quarantined=int(params.validation.max_quarantine_share * given) - dataset["quarantined"],
     )
 
 

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, BertConfig, PreTrainedConfig, PreTrainedTokenizerFast, ViTConfig
 
+from cpfd.features.encoding import ClipEncoder, ValidatedClips
 from cpfd.features.extract import extract_features
 from cpfd.features.store import FeatureStore
 from cpfd.params.problems import check_params
@@ -76,18 +77,10 @@ def extract(
 ) -> FeatureStore:
     """Extract the features of the clips in folder/videos into folder/content."""
     dataset = {"name": "small", "task": task, "classes": CLASSES, "version": "0123456789abcdef"}
-    extract_features(
-        dataset,
-        manifest,
-        folder / "videos",
-        folder / "content",
-        folder / "scratch",
-        max_quarantined=max_quarantined,
-        video=params.video,
-        text=params.text,
-        backbone=params.backbone,
-        extract=params.extract,
-    )
+    clips = ValidatedClips(dataset, manifest, folder / "videos")
+    encoder = ClipEncoder(clips, params.video, params.text, params.backbone)
+    output, scratch = folder / "content", folder / "scratch"
+    extract_features(clips, encoder, params.extract, output, scratch, max_quarantined=max_quarantined)
     return FeatureStore(folder / "content")
 
 
