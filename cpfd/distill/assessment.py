@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cpfd.distill.confidence import (
     Array,
+    OutOfFold,
     as_choices,
     calibrate,
     choose_method,
@@ -34,36 +35,27 @@ class Assessment:
     """One row per training clip: video_id, label, oof_logits, each confidence, target (data/confidence)."""
     report: ConfidenceReport
     """The evidence as a whole, and the method that it speaks for."""
-    labels: Array
-    """Labels[N, C] of the labelled training clips, in the order of the table."""
-    out_of_fold: Array
-    """The teacher's out-of-fold logits[N, C] of the same clips."""
+    clips: OutOfFold
+    """The labelled ones of these clips, in the order of the table."""
 
 
 def assess(store: FeatureStore, teacher: pd.DataFrame, student: pd.DataFrame, distill: Distill) -> Assessment:
     """Assess the tables that cross-fitting the teacher and the student gave (`cpfd.training.crossfit`)."""
     task = store.meta["task"]
     judged = _judged(store, teacher, student)
-    held_back = teacher[(teacher["split"] == "validation")]
-    held_rows = pd.Index(store.index["video_id"]).get_indexer(held_back["video_id"])
     labels, labelled = store.targets[judged.rows].astype(np.float64), store.labelled[judged.rows]
-    evidence = gather_evidence(
-        judged.teacher[labelled],
-        judged.student[labelled],
-        labels[labelled],
-        _stack(held_back["logits"]),
-        store.targets[held_rows].astype(np.float64),
-        task,
-    )
+    unlabelled = int((~labelled).sum())
+    clips = OutOfFold(labels[labelled], judged.teacher[labelled], judged.student[labelled], task)
+    evidence = gather_evidence(clips, *_held_back(store, teacher))
     # A rate that cannot be told from honest disagreement counts as no noise.
     eta = shown_eta(evidence, distill.min_eta)
     true = calibrate(judged.teacher, evidence.true_temperature, task)
-    transition, strength = fit_transition(*as_choices(true[labelled], labels[labelled], task), eta)
+    transition, strength = fit_transition(*as_choices(true[labelled], clips.labels, task), eta)
     target = np.empty_like(true)
-    target[labelled] = posterior(true[labelled], labels[labelled], transition, task)
-    target[~labelled] = pool_target(judged.teacher[~labelled], class_prior(labels[labelled], task), task)
+    target[labelled] = posterior(true[labelled], clips.labels, transition, task)
+    target[~labelled] = pool_target(judged.teacher[~labelled], class_prior(clips.labels, task), task)
 
-    method, why = choose_method(evidence, eta, int((~labelled).sum()), distill.min_gain)
+    method, why = choose_method(evidence, eta, unlabelled, distill.min_gain)
     if distill.method != "auto":
         method, why = distill.method, f"distill.method says so; the rule would choose {method}: {why}"
     given = calibrate(judged.teacher, evidence.temperature, task)
@@ -79,22 +71,14 @@ def assess(store: FeatureStore, teacher: pd.DataFrame, student: pd.DataFrame, di
         noise_strength=strength if np.isfinite(strength) else None,
         transition=transition.round(4).tolist(),
         distillability=distillability(
-            evidence,
-            eta,
-            judged.teacher[labelled],
-            judged.student[labelled],
-            true[labelled],
-            target[labelled],
-            labels[labelled],
-            int((~labelled).sum()),
-            task,
+            clips, true[labelled], target[labelled], evidence, eta=eta, unlabelled=unlabelled
         ),
-        labelled=int(labelled.sum()),
-        unlabelled=int((~labelled).sum()),
+        labelled=len(clips.labels),
+        unlabelled=unlabelled,
         method=method,
         why=why,
     )
-    return Assessment(table, report, labels[labelled], judged.teacher[labelled])
+    return Assessment(table, report, clips)
 
 
 class _Judged(NamedTuple):
@@ -110,6 +94,13 @@ def _judged(store: FeatureStore, teacher: pd.DataFrame, student: pd.DataFrame) -
     ids = tables[0].index
     rows = pd.Index(store.index["video_id"]).get_indexer(ids)
     return _Judged(rows, *(_stack(table.loc[ids]) for table in tables))
+
+
+def _held_back(store: FeatureStore, teacher: pd.DataFrame) -> tuple[Array, Array]:
+    """The teachers' logits[V, C] of validation clips, and the labels[V, C] of these."""
+    held_back = teacher[teacher["split"] == "validation"]
+    rows = pd.Index(store.index["video_id"]).get_indexer(held_back["video_id"])
+    return _stack(held_back["logits"]), store.targets[rows].astype(np.float64)
 
 
 def _stack(lists: "pd.Series[Any]") -> Array:

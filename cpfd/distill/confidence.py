@@ -4,6 +4,8 @@ Everything here is numpy on float64. Shapes: N clips, C classes. For multi_label
 as a problem of two classes, and per-clip values are means over classes.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -26,13 +28,22 @@ EM_STEPS = 30
 TEMPERATURES = (0.05, 20.0)
 
 
-def gather_evidence(
-    teacher: Array, student: Array, labels: Array, held_back: Array, held_labels: Array, task: str
-) -> Evidence:
-    """Fit and measure on out-of-fold logits `teacher`[N, C] and `student`[N, C] of labelled clips, `labels`[N, C].
+@dataclass(frozen=True)
+class OutOfFold:
+    """Labelled training clips: labels[N, C], and logits[N, C] of a teacher and a student that have not seen them."""
+
+    labels: Array
+    teacher: Array
+    student: Array
+    task: str
+
+
+def gather_evidence(clips: OutOfFold, held_back: Array, held_labels: Array) -> Evidence:
+    """Fit and measure on out-of-fold logits.
 
     `held_back`[V, C] are the teachers' logits of validation clips, `held_labels`[V, C] the labels of these.
     """
+    labels, teacher, student, task = clips.labels, clips.teacher, clips.student, clips.task
     teacher_agreement, student_agreement = _agreement(teacher, labels, task), _agreement(student, labels, task)
     eta, error = estimate_eta(teacher, labels, held_back, held_labels, task)
     ahead = _agrees(teacher, labels, task).astype(np.float64) - _agrees(student, labels, task)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cpfd.distill.confidence import SIGNIFICANT, Array, as_choices
+from cpfd.distill.confidence import SIGNIFICANT, Array, OutOfFold, as_choices
 from cpfd.metrics import macro_f1
 from cpfd.reports.confidence import Distillability, Evidence
 
@@ -12,28 +12,22 @@ SURE = 0.9
 
 
 def distillability(
-    evidence: Evidence,
-    eta: float,
-    teacher: Array,
-    student: Array,
-    probabilities: Array,
-    target: Array,
-    labels: Array,
-    unlabelled: int,
-    task: str,
+    clips: OutOfFold, probabilities: Array, target: Array, evidence: Evidence, *, eta: float, unlabelled: int
 ) -> Distillability:
-    """Describe, from the out-of-fold logits `teacher`[N, C] and `student`[N, C] of labelled clips, what can be gained.
+    """Describe what can be gained from the teacher of labelled clips.
 
-    `probabilities`[N, C] are the teacher's, calibrated to true labels, `target`[N, C] the posterior of `labels`[N, C].
+    `probabilities`[N, C] are the teacher's, calibrated to true labels, `target`[N, C] the posterior of the labels;
+    `eta` is the rate of label noise that counts as shown, `unlabelled` the number of training clips without a label.
     """
-    followed = _decisions(teacher, task) == _decisions(student, task)
+    labels, task = clips.labels, clips.task
+    followed = _decisions(clips.teacher, task) == _decisions(clips.student, task)
     p, y = as_choices(probabilities, labels, task)
     r, _ = as_choices(target, labels, task)
     given = y.argmax(1)
     follows, doubted = float(followed.mean()), int((r.argmax(1) != given).sum())
     return Distillability(
-        teacher_macro_f1=macro_f1(labels, teacher, task),
-        student_macro_f1=macro_f1(labels, student, task),
+        teacher_macro_f1=macro_f1(labels, clips.teacher, task),
+        student_macro_f1=macro_f1(labels, clips.student, task),
         follows_teacher=follows,
         sure_and_contradicted=int(((p.max(1) >= SURE) & (p.argmax(1) != given)).sum()),
         labels_doubted=doubted,

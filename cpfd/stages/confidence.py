@@ -28,7 +28,7 @@ def main() -> None:
     # Beside data/confidence, not in it: students depend on that, and another plot must not train them again.
     bins = params.evaluation.calibration_bins
     reliability = {
-        name: metrics.reliability(found.labels, found.out_of_fold / temperature, task, bins)
+        name: metrics.reliability(found.clips.labels, found.clips.teacher / temperature, task, bins)
         for name, temperature in [("before", 1.0), ("calibrated", found.report.temperature)]
     }
     before, after = (metrics.calibration_error(each) for each in reliability.values())

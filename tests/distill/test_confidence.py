@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from cpfd.distill.confidence import (
+    OutOfFold,
     calibrate,
     choose_method,
     class_prior,
@@ -60,7 +61,7 @@ def test_honest_disagreement_about_hard_clips_is_no_noise() -> None:
     """A teacher that is right on two clips of five, and clean labels: an estimate that blames labels would say 0.7."""
     logits, labels, _ = weak_world(np.eye(5), skill=0.7)
     held_back, _, true = weak_world(np.eye(5), seed=1, skill=0.7)
-    found = gather_evidence(logits, logits, labels, held_back, true, "single_label")
+    found = gather_evidence(OutOfFold(labels, logits, logits, "single_label"), held_back, true)
     assert found.teacher_agreement < 0.5
     assert shown_eta(found, least=0.0) == 0
 
@@ -70,7 +71,7 @@ def test_a_teacher_no_better_than_chance_cannot_tell() -> None:
     labels = np.eye(4)[rng.integers(4, size=400)]
     wrong = np.roll(labels, 1, axis=1)
     assert estimate_eta(wrong, labels, wrong, labels, "single_label") == (0.0, None)
-    found = gather_evidence(wrong, wrong, labels, wrong, labels, "single_label")
+    found = gather_evidence(OutOfFold(labels, wrong, wrong, "single_label"), wrong, labels)
     assert shown_eta(found, least=0.0) == 0
     assert "eta is unknown" in choose_method(found, 0.0, unlabelled=5, min_gain=0.0)[1]
 
@@ -204,5 +205,5 @@ def test_the_rule_that_chooses_the_method() -> None:
 def test_a_teacher_that_knows_more_shows_in_the_gain(task: str) -> None:
     logits, labels = noisy_world(0.3)
     blind = np.random.default_rng(1).normal(size=logits.shape)
-    assert gather_evidence(logits, blind, labels, logits, labels, task).gain > 0.1
-    assert gather_evidence(logits, logits, labels, logits, labels, task).gain == 0
+    assert gather_evidence(OutOfFold(labels, logits, blind, task), logits, labels).gain > 0.1
+    assert gather_evidence(OutOfFold(labels, logits, logits, task), logits, labels).gain == 0

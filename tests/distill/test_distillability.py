@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from cpfd.distill.confidence import calibrate, fit_transition, gather_evidence, posterior, shown_eta, uniform_noise
+from cpfd.distill.confidence import (
+    OutOfFold,
+    calibrate,
+    fit_transition,
+    gather_evidence,
+    posterior,
+    shown_eta,
+    uniform_noise,
+)
 from cpfd.distill.distillability import distillability
 
 
@@ -20,11 +28,12 @@ def told(eta: float, *, skill: float = 3.0, blind: bool = False, unlabelled: int
     teacher, labels, truth = world(clips)
     held_back, _, held_labels = world(500)
     student = rng.normal(size=teacher.shape) if blind else teacher
-    evidence = gather_evidence(teacher, student, labels, held_back, held_labels, "single_label")
+    training = OutOfFold(labels, teacher, student, "single_label")
+    evidence = gather_evidence(training, held_back, held_labels)
     shown = shown_eta(evidence, 0.1)
     p = calibrate(teacher, evidence.true_temperature, "single_label")
     target = posterior(p, labels, fit_transition(p, labels, shown)[0], "single_label")
-    found = distillability(evidence, shown, teacher, student, p, target, labels, unlabelled, "single_label")
+    found = distillability(training, p, target, evidence, eta=shown, unlabelled=unlabelled)
     doubted = target.argmax(1) != labels.argmax(1)
     return found.content() | {"precision": float((labels != truth).any(1)[doubted].mean()) if doubted.any() else None}
 
@@ -61,9 +70,10 @@ def test_counts_are_of_clips_or_of_decisions(task: str) -> None:
     )
     teacher = 8 * labels - 4
     teacher[0] = -teacher[0]
-    evidence = gather_evidence(teacher, teacher, labels, teacher, labels, task)
+    training = OutOfFold(labels, teacher, teacher, task)
+    evidence = gather_evidence(training, teacher, labels)
     p = calibrate(teacher, 1.0, task)
-    found = distillability(evidence, 0.0, teacher, teacher, p, labels, labels, 0, task)
+    found = distillability(training, p, labels, evidence, eta=0.0, unlabelled=0)
     assert found.sure_and_contradicted == (3 if task == "multi_label" else 0)
     assert found.labels_doubted == 0
     assert found.follows_teacher == 1
