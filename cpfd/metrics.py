@@ -10,6 +10,7 @@ A class without a clip in `targets` has no F1 that could be measured: averages l
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 
 from cpfd.errors import CpfdError
 
@@ -19,10 +20,7 @@ Floats = NDArray[np.float64]
 def probabilities(logits: NDArray[np.floating], task: str) -> Floats:
     """Turn logits[N, C] into probabilities[N, C], float64: softmax for `single_label`, sigmoid for `multi_label`."""
     wide = np.asarray(logits, dtype=np.float64)
-    if task == "multi_label":
-        return np.exp(-np.logaddexp(0, -wide))
-    exponentials = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(wide, axis=1) if task == "single_label" else expit(wide))
 
 
 def predictions(logits: NDArray[np.floating], task: str) -> NDArray[np.bool_]:

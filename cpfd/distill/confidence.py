@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 
-from cpfd.metrics import macro_f1
+from cpfd import metrics
 from cpfd.params.schema import Method
 from cpfd.reports.confidence import Evidence
 
@@ -97,8 +97,7 @@ def fit_temperature(logits: Array, labels: Array, task: str) -> float:
 
 def calibrate(logits: Array, temperature: float, task: str) -> Array:
     """Calibrated probabilities P[N, C]."""
-    scaled = logits / temperature
-    return np.asarray(softmax(scaled, axis=1) if task == "single_label" else expit(scaled), np.float64)
+    return metrics.probabilities(logits / temperature, task)
 
 
 def estimate_eta(
@@ -254,4 +253,4 @@ def _agreement(logits: Array, labels: Array, task: str) -> float:
     """Accuracy; macro-F1 for multi_label, where accuracy would mostly count the classes that do not apply."""
     if task == "single_label":
         return float((logits.argmax(1) == labels.argmax(1)).mean())
-    return macro_f1(labels, logits, task)
+    return metrics.macro_f1(labels, logits, task)
