@@ -1,6 +1,7 @@
 """Which code and which libraries changed, and for which stages."""
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,13 +25,14 @@ def changed_code(base: Revision, head: Revision) -> dict[str, list[dict[str, Any
     told_elsewhere = {str(PARAMS_FILE), str(LOCK_FILE), *base.hashes, *head.hashes}
     files = _changed_files(base, head)
     by_file = [
-        {"file": name, "change": change, "stages": [each for each in _known(base, head) if _family(each) in families]}
+        {"file": name, "change": change, "stages": _users(base, head, name, families)}
         for (name, change), families in sorted(_changed_lines(base, head).items())
     ]
     for listed in (_listed_files(base, head) & set(files)) - {row["file"] for row in by_file} - told_elsewhere:
         by_file.append({"file": listed, "change": files[listed], "stages": _users(base, head, listed)})
     if str(PIPELINE_FILE) in files:
-        stages = [stage for stage in _known(base, head) if base.stages.get(stage) != head.stages.get(stage)]
+        names = [*head.stages, *(stage for stage in base.stages if stage not in head.stages)]
+        stages = [stage for stage in names if base.stages.get(stage) != head.stages.get(stage)]
         by_file += [{"file": str(PIPELINE_FILE), "change": files[str(PIPELINE_FILE)], "stages": stages}] * bool(stages)
     told = {row["file"] for row in by_file} | told_elsewhere
     elsewhere = Counter(
@@ -65,11 +67,6 @@ def _lines(text: str) -> dict[str, str]:
     return dict(parts)
 
 
-def _known(base: Revision, head: Revision) -> list[str]:
-    """Stages of head in their order, then those that only base has."""
-    return [*head.stages, *(stage for stage in base.stages if stage not in head.stages)]
-
-
 def _family(stage: str) -> str:
     return stage.partition("@")[0]
 
@@ -79,9 +76,13 @@ def _listed_files(base: Revision, head: Revision) -> set[str]:
     return {dep for side in (base, head) for stage in side.stages.values() for dep in stage.get("deps", [])}
 
 
-def _users(base: Revision, head: Revision, file: str) -> list[str]:
-    sides = [{**base.stages, **head.stages}]
-    return [stage for stages in sides for stage in _known(base, head) if file in stages[stage].get("deps", [])]
+def _users(base: Revision, head: Revision, file: str, families: Collection[str] = ()) -> list[str]:
+    """The stages of head that are of the families or list the file as a dependency; where there is none, of base."""
+    sides = (
+        [stage for stage, it in side.stages.items() if _family(stage) in families or file in it.get("deps", [])]
+        for side in (head, base)
+    )
+    return next(filter(None, sides), [])
 
 
 def _changed_files(base: Revision, head: Revision) -> dict[str, str]:

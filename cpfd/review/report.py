@@ -11,7 +11,7 @@ from cpfd.pages.environment import data_uri, templates
 from cpfd.pages.formatting import decimal, duration, share, signed, span
 from cpfd.pages.markdown import html_prose, markdown_code, markdown_prose, short
 from cpfd.pages.names import model_name
-from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
+from cpfd.paths import CODE, LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
 from cpfd.project import lock
 from cpfd.project.forecast import forecast
 from cpfd.project.graph import families
@@ -80,9 +80,11 @@ def verdict(facts: Mapping[str, Any]) -> str:
         first, *others = head["problems"]
         more = f" (and {_count(len(others), 'more problem')})" if others else ""
         return f"{PARAMS_FILE} is wrong: {first}{more}; nothing else can be judged before it is mended."
-    if head["drift"]:
+    # What stage `code` has not seen yet is judged all the same: a stage whose code differs is out of step by itself.
+    hindering = [one for one in head["drift"] or [] if one["stage"] != CODE.name]
+    if hindering:
         time = about([stage for stage in facts["stages"] or [] if stage["outcome"] in PENDING])
-        return f"{_out_of_step(head['drift'])}: run `dvc repro`{time} and commit before this can be judged."
+        return f"{_out_of_step(hindering)}: run `dvc repro`{time} and commit before this can be judged."
     if head["drift"] is None:
         return f"Whether {LOCK_FILE} is in step could not be told: {facts['errors']['head'].rstrip('.')}."
     parts = [_changes(facts), _reruns(facts["stages"] or []), _scores(facts), _gates(facts["gate"])]

@@ -84,6 +84,39 @@ def test_a_run_leaves_the_bytes_of_dvc_repro_and_a_second_one_runs_nothing(proje
     assert project.lock() == alone.lock()
 
 
+def test_a_comment_runs_stage_code_alone_and_a_changed_line_what_depends_on_it(project: Toy, tmp_path: Path) -> None:
+    write_code = "rm -rf code; mkdir code; grep -v '^#' left.sh > code/left.txt; grep -v '^#' right.sh > code/right.txt"
+    pipeline = YAML().load(project.folder / "dvc.yaml")
+    for side in ("left", "right"):
+        pipeline["stages"][side]["deps"].remove(f"{side}.sh")
+        pipeline["stages"][side]["deps"].append(f"code/{side}.txt")
+    code = {
+        "cmd": f"echo code >> {tmp_path}/ran; {write_code}",
+        "deps": ["left.sh", "right.sh"],
+        "outs": [{"code": {"cache": False}}],
+    }
+    pipeline["stages"].insert(0, "code", code)
+    YAML().dump(pipeline, project.folder / "dvc.yaml")
+    commit(project, "code as a dependency")
+    assert run().is_completed()
+    before, lock = len(project.ran), project.lock()
+
+    script = project.folder / "left.sh"
+    script.write_text("# Why it is so.\n" + script.read_text())
+    commented = run()
+    assert project.ran[before:] == ["code"]
+    assert {name for name, each in task_runs(commented).items() if each.state and each.state.name != "Cached"} == {
+        "code"
+    }
+    changed = set(project.lock().splitlines()) ^ set(lock.splitlines())
+    assert all("md5" in line or "size" in line for line in changed)
+
+    before = len(project.ran)
+    script.write_text(script.read_text() + "echo more >> $OUT\n")
+    assert run().is_completed()
+    assert project.ran[before:] == ["code", "left", "join"]
+
+
 def test_many_short_stages_at_once_lose_no_entry_of_dvc_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight processes at a time want DVC's locks; in between, somebody else holds one longer than DVC would wait."""
     project = toy(tmp_path, {f"s{number}": [] for number in range(12)})

@@ -331,3 +331,35 @@ def test_a_dependency_that_went_is_told_with_the_stages_that_used_it(toy: Projec
     assert found["student.py"]["change"] == "removed"
     assert found["student.py"]["stages"] == found["dvc.yaml"]["stages"]
     assert all(stage.startswith("student@") for stage in found["dvc.yaml"]["stages"])
+
+
+def test_code_and_libraries_are_told_by_what_stage_code_would_write(toy: Project) -> None:
+    package = toy.folder / "cpfd"
+    (package / "stages").mkdir(parents=True)
+    for path, text in {
+        "stages/gate.py": "import numpy\n\nfrom cpfd.rules import RULES\n",
+        "stages/student.py": "import cpfd.loss\n",
+        "rules.py": "RULES = 1\n",
+        "loss.py": "import scipy\n\nTAU = 2\n",
+        "cli.py": "import cpfd.loss\n",
+    }.items():
+        (package / path).write_text(text)
+    lock = toy.folder / "constraints.txt"
+    lock.write_text("numpy==2.4.6\nscipy==1.17.1\nruff==0.1\n")
+    commit(toy, "a package")
+    (package / "loss.py").write_text("import scipy\n\nTAU = 3\n")
+    (package / "rules.py").write_text("# Why one.\nRULES = 1\n")
+    (package / "cli.py").write_text("import cpfd.rules\n")
+    lock.write_text("numpy==2.4.7\nscipy==1.17.1\nruff==0.2\n")
+    students = ["student@none-7", "student@posterior-7"]
+    toy.set(students={"methods": ["none", "posterior"], "seeds": [7]})
+    changed = changed_code(open_revision("HEAD"), open_revision(None))
+    assert changed == {
+        "by_file": [
+            {"file": "cpfd/loss.py", "change": "changed", "stages": students},
+            {"file": "numpy", "change": "2.4.6 -> 2.4.7", "stages": [*students, "gate"]},  # scipy requires it
+        ],
+        "elsewhere": [{"folder": ".", "files": 1}, {"folder": "cpfd", "files": 2}],
+    }
+    commit(toy, "changed")
+    assert changed_code(open_revision("HEAD~1"), open_revision("HEAD")) == changed
