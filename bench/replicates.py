@@ -20,14 +20,14 @@ from ruamel.yaml import YAML
 
 from bench.labels import flip, hide
 from bench.tasks import ROOT, Task, shared_data
-from cpfd.code import write_code
+from cpfd.code import PACKAGE, write_code
 from cpfd.datasets.splits import assign_splits
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table, remove, write_json, write_table, written_aside
 from cpfd.importing.youtube import creator_history
 from cpfd.params.load import load_params
 from cpfd.params.schema import Params
-from cpfd.paths import CODE, CONTENT, CROSSFIT, DENSE, MODELS, PIPELINE_FILE, RAW, REPORTS, VALIDATED
+from cpfd.paths import CODE, CONTENT, CROSSFIT, DENSE, MODELS, PIPELINE_FILE, RAW, REPORTS, REQUIREMENTS, VALIDATED
 
 WORK = ROOT / SCRATCH / "bench"
 STAMPS = Path(".stamps")
@@ -48,8 +48,9 @@ def seed_folder(task: Task, seed: int) -> Path:
 def project(folder: Path, params: dict[str, Any]) -> Iterator[Params]:
     """Make `folder` a project with these parameters and work in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PIPELINE_FILE).unlink(missing_ok=True)
-    (folder / PIPELINE_FILE).symlink_to(ROOT / PIPELINE_FILE)
+    for path in (PIPELINE_FILE, PACKAGE, REQUIREMENTS):
+        (folder / path).unlink(missing_ok=True)
+        (folder / path).symlink_to(ROOT / path)
     write_code(folder / CODE, ROOT)
     YAML().dump(params, folder / "params.yaml")
     with contextlib.chdir(folder):

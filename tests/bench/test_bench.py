@@ -13,6 +13,7 @@ from bench.labels import flip, hide
 from bench.page import markdown
 from bench.record import Record
 from bench.tasks import Method, Task
+from cpfd.code import refuse_other_code
 from cpfd.errors import CpfdError
 from cpfd.files import read_json, read_table
 
@@ -168,6 +169,11 @@ def _run(task: Task) -> Path:
     replicates.replicate(task, 5)
     arms.train_arms(task, 5, METHODS)
     return replicates.seed_folder(task, 5)
+
+
+def test_a_stage_that_an_import_runs_finds_its_code(words: Task) -> None:
+    with replicates.project(replicates.base_folder(words), words.params(0)):
+        refuse_other_code("demo")
 
 
 def test_no_test_label_changes_a_model_or_a_choice(words: Task, tmp_path: Path) -> None:
