@@ -162,7 +162,7 @@ def _named_files(strings: Collection[str], sources: Sources) -> dict[str, str]:
     found: dict[str, str] = {}
     for path, content in sources.items():
         if path.startswith(f"{PACKAGE}/") and not path.endswith(".py") and PurePosixPath(path).name in strings:
-            named = set(re.findall(r"""["']([^"']+)["']""", content.decode(errors="replace")))
+            named = set(re.findall(r"""["']([\w.-]+)["']""", content.decode(errors="replace")))
             found |= {path: _digest(content)} | _named_files(named - set(strings), sources)
     return found
 

@@ -44,8 +44,18 @@ def test_a_constant_in_the_loss_changes_what_is_trained_and_nothing_before() -> 
 
 
 def test_a_template_changes_the_page_that_it_draws() -> None:
-    assert stages_changed_by("cpfd/evaluation/report.html.jinja", "<body", '<body lang="en"') == {"report"}
+    assert stages_changed_by("cpfd/evaluation/report.html.jinja", "<h2>", "<h2 >") == {"report"}
     assert stages_changed_by("cpfd/student/model_card.md.jinja", "#", "##") >= {"export"}
+
+
+@pytest.mark.parametrize("shared", ["base.html.jinja", "style.css"])
+def test_what_all_pages_share_changes_the_stages_that_draw_pages(shared: str) -> None:
+    assert stages_changed_by(f"cpfd/pages/{shared}", "main", "main ") == {"report", "validate"}
+
+
+def test_a_template_is_followed_by_its_name_alone_so_no_two_files_share_one() -> None:
+    names = [Path(path).name for path in SOURCES if path.endswith((".jinja", ".css"))]
+    assert len(names) == len(set(names))
 
 
 def test_an_import_adapter_is_no_stage_s_code() -> None:

@@ -143,7 +143,7 @@ def compare(
         return
     console = Console()
     console.print(duel_page.result_table(duel.report))
-    console.print(duel_page.verdict(duel.report), duel_page.difference_sentence(duel.report), markup=False)
+    console.print(duel_page.headline(duel.report), duel_page.difference_sentence(duel.report), markup=False)
     console.print(f"The clips on which they disagree most: {page}", markup=False)
 
 

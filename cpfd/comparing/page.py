@@ -24,10 +24,10 @@ def render_page(duel: Duel) -> str:
     """Render one self-contained HTML page: styles and pictures are in it, scripts and network are not needed."""
     return (
         templates("cpfd.comparing")
-        .get_template("page.html.jinja")
+        .get_template("compare.html.jinja")
         .render(
             **duel.report,
-            verdict=verdict(duel.report),
+            headline=headline(duel.report),
             sentence=difference_sentence(duel.report),
             outcome=outcome(duel.report),
             names=names(duel.report),
@@ -58,7 +58,7 @@ def outcome(report: Mapping[str, Any]) -> str:
     return "better" if f1["low"] > 0 else "worse" if f1["high"] < 0 else "unclear"
 
 
-def verdict(report: Mapping[str, Any]) -> str:
+def headline(report: Mapping[str, Any]) -> str:
     """Say in one sentence which of the two is better, if that can be said."""
     called, f1 = names(report), report["macro_f1"]
     if f1 is None:

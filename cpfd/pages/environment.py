@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cpfd.pages.formatting import decimal, duration, plain, share, signed, span
 from cpfd.pages.names import model_name
@@ -13,12 +13,12 @@ from cpfd.pages.names import model_name
 def templates(
     package: str, functions: Mapping[str, Callable[..., Any]] | None = None, *, html: bool = True
 ) -> Environment:
-    """The templates of a package; values are escaped where they are `html`.
+    """The templates of a package, beside the frame of all pages; values are escaped where they are `html`.
 
     As filters and as functions they have those of cpfd.pages.formatting, `model_name`, `data_uri`, and `functions`.
     """
     environment = Environment(
-        loader=PackageLoader(package, "."),
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("cpfd.pages", ".")]),
         autoescape=html,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from cpfd.cli import app
 from cpfd.comparing.contenders import Contender, HeldOutClips, Match, compare, match
 from cpfd.comparing.disagreements import Duel, contact_sheet, count_differences, rank_disagreements
-from cpfd.comparing.page import names, outcome, render_page, verdict
+from cpfd.comparing.page import headline, names, outcome, render_page
 from cpfd.datasets.video import ClipError
 from cpfd.errors import CpfdError
 from tests.support.clips import write_clip
@@ -280,8 +280,8 @@ def test_what_cannot_be_compared_is_a_page_too(tmp_path: Path) -> None:
     held = duel(tmp_path, clips, *students)
     page = Page(render_page(held))
     assert page.sections == ["scores"]
-    assert verdict(held.report) == "work tree and main cannot be compared: no class is known to both."
-    assert verdict(held.report) in page.text
+    assert headline(held.report) == "work tree and main cannot be compared: no class is known to both."
+    assert headline(held.report) in page.text
 
 
 def test_the_same_duel_gives_the_same_page(tmp_path: Path) -> None:
