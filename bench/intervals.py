@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from cpfd import metrics
+from cpfd.evaluation import bootstrap
 
 Floats = np.ndarray
 COVERAGE = 0.95
@@ -41,25 +42,15 @@ def resampled(results: list[SeedResult], task: str, samples: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     names = np.unique(np.concatenate([result.clusters for result in results]))
     models = list(results[0].logits)
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples).astype(np.float64)
-    runs = rng.multinomial(len(results), np.full(len(results), 1 / len(results)), size=samples)
+    draws = bootstrap.draw(rng, len(names), samples)
+    runs = bootstrap.draw(rng, len(results), samples)
     total = np.zeros((samples, len(models)))
     for number, result in enumerate(results):
         at = np.searchsorted(names, result.clusters)
-        actual = result.targets > 0
-        support = _sums(actual, at, len(names), draws)[:, None]
         predicted = [metrics.predictions(result.logits[model], task) for model in models]
-        claims = np.stack([_sums(each, at, len(names), draws) for each in predicted], axis=1)
-        hits = np.stack([_sums(each & actual, at, len(names), draws) for each in predicted], axis=1)
-        scores = metrics.macro(metrics.f1(hits, claims, support), support)
-        total += scores * runs[:, number : number + 1]
+        counts = bootstrap.count_by_cluster(result.targets, predicted, at, len(names))
+        total += bootstrap.macro_f1_of_draws(draws, counts) * runs[:, number : number + 1]
     return {model: total[:, column] / len(results) for column, model in enumerate(models)}
-
-
-def interval(values: Floats) -> tuple[float, float]:
-    """The percentile interval of resampled values."""
-    low, high = np.quantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(low), float(high)
 
 
 def seed_interval(differences: Floats, tested: float, trained: float) -> tuple[float, float] | None:
@@ -74,10 +65,3 @@ def seed_interval(differences: Floats, tested: float, trained: float) -> tuple[f
     spread = float(np.std(differences, ddof=1)) * np.sqrt(1 / count + tested / trained)
     reach = float(stats.t.ppf((1 + COVERAGE) / 2, count - 1)) * spread
     return float(differences.mean() - reach), float(differences.mean() + reach)
-
-
-def _sums(marks: np.ndarray, at: np.ndarray, count: int, draws: Floats) -> Floats:
-    """Drawn sums[S, C] of marks[N, C], whose clusters are `at`[N]."""
-    by_cluster = np.zeros((count, marks.shape[1]))
-    np.add.at(by_cluster, at, marks)
-    return np.asarray(draws @ by_cluster)

@@ -13,6 +13,7 @@ from bench.record import BASELINE, Change, Clips, OverallRow, PairedChange, Row,
 from bench.replicates import clusters, seed_folder, stage_seconds
 from bench.simple_models import TITLES as SIMPLE
 from bench.tasks import Method, Task
+from cpfd.evaluation import bootstrap
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_json, read_table
 from cpfd.metrics import Floats
@@ -45,12 +46,12 @@ def task_outcome(task: Task, seeds: list[int], methods: list[Method]) -> Outcome
     def change(model: str, against: str | None) -> PairedChange | None:
         if against is None or model == against:
             return None
-        low, high = intervals.interval(drawn[model] - drawn[against])
+        low, high = bootstrap.interval(drawn[model] - drawn[against], intervals.COVERAGE)
         corrected = intervals.seed_interval(scores[model] - scores[against], clips.tested, clips.trained)
         return PairedChange(mean=means[model] - means[against], low=low, high=high, seed_interval=corrected)
 
     def row(model: str, title: str) -> Row:
-        low, high = intervals.interval(drawn[model])
+        low, high = bootstrap.interval(drawn[model], intervals.COVERAGE)
         gap = means["teacher"] - means[BASELINE]
         return Row(
             title=title,
@@ -90,7 +91,7 @@ def overall(outcomes: list[Outcome]) -> dict[str, OverallRow]:
             rows = outcome.record.models
             mean += weight * (rows[model].macro_f1 / rows[other].macro_f1 - 1)
             drawn += weight * (outcome.drawn[model] / outcome.drawn[other] - 1)
-        low, high = intervals.interval(drawn)
+        low, high = bootstrap.interval(drawn, intervals.COVERAGE)
         return Change(mean=mean, low=low, high=high)
 
     found = {}

@@ -5,7 +5,8 @@ clips resemble each other, so creators are the clusters; drawing clip by clip wo
 (Field and Welsh 2007, "Bootstrapping clustered data"). With few seeds the intervals are still somewhat too narrow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,24 +33,61 @@ def resample_macro_f1(
     on the order of the clips as long as they keep their cluster.
     """
     count = int(clusters.max()) + 1
-    support = _cluster_sums(targets > 0, clusters, count)
     runs = next(iter(logits.values())).shape[0]
     predicted = [metrics.predictions(run, task) for model in logits.values() for run in model]
-    claims = np.stack([_cluster_sums(each, clusters, count) for each in predicted], axis=1)
-    hits = np.stack([_cluster_sums(each & (targets > 0), clusters, count) for each in predicted], axis=1)
+    counts = count_by_cluster(targets, predicted, clusters, count)
     rng = np.random.default_rng(seed)
-    seed_draws = rng.multinomial(runs, np.full(runs, 1 / runs), size=samples)
-    chunk = max(1, _CHUNK_VALUES // max(count, hits[0].size))
+    seed_draws = draw(rng, runs, samples)
+    chunk = max(1, _CHUNK_VALUES // max(count, counts.hits[0].size))
     means = np.empty((samples, len(logits)))
     for start in range(0, samples, chunk):
         seeds = seed_draws[start : start + chunk]
-        # Whole numbers in float64: exact whatever the order of the sums, so threads do not change bits.
-        draws = rng.multinomial(count, np.full(count, 1 / count), size=len(seeds)).astype(np.float64)
-        drawn_support = (draws @ support)[:, None]
-        scores = metrics.f1(_weigh(draws, hits), _weigh(draws, claims), drawn_support)
-        by_run = metrics.macro(scores, drawn_support).reshape(len(seeds), len(logits), runs)
+        scores = macro_f1_of_draws(draw(rng, count, len(seeds)), counts)
+        by_run = scores.reshape(len(seeds), len(logits), runs)
         means[start : start + chunk] = (by_run * seeds[:, None]).sum(axis=2) / runs
     return {model: means[:, column] for column, model in enumerate(logits)}
+
+
+@dataclass(frozen=True)
+class ClusterCounts:
+    """Clips of each class in each of K clusters: all of them, and as M models see them.
+
+    support[K, C]: clips of the class; claims[K, M, C]: clips predicted as the class; hits[K, M, C]: rightly so.
+    """
+
+    support: Floats
+    claims: Floats
+    hits: Floats
+
+
+def count_by_cluster(
+    targets: NDArray[np.floating],
+    predicted: Sequence[NDArray[np.bool_]],
+    clusters: NDArray[np.integer],
+    count: int,
+) -> ClusterCounts:
+    """Count targets[N, C] and each prediction[N, C] within `count` clusters; clusters[N]: 0 to `count` - 1."""
+    actual = targets > 0
+    return ClusterCounts(
+        support=_cluster_sums(actual, clusters, count),
+        claims=np.stack([_cluster_sums(each, clusters, count) for each in predicted], axis=1),
+        hits=np.stack([_cluster_sums(each & actual, clusters, count) for each in predicted], axis=1),
+    )
+
+
+def draw(rng: np.random.Generator, count: int, samples: int) -> Floats:
+    """Draw `count` of so many things with replacement: [samples, count], how often each is drawn.
+
+    Whole numbers in float64: sums are exact whatever their order, so threads do not change bits.
+    """
+    return rng.multinomial(count, np.full(count, 1 / count), size=samples).astype(np.float64)
+
+
+def macro_f1_of_draws(draws: Floats, counts: ClusterCounts) -> Floats:
+    """Macro-F1[S, M] of each model on the clusters of each draw, from draws[S, K]: how often each cluster is drawn."""
+    support = (draws @ counts.support)[:, None]
+    scores = metrics.f1(_weigh(draws, counts.hits), _weigh(draws, counts.claims), support)
+    return metrics.macro(scores, support)
 
 
 def interval(values: Floats, coverage: float) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from bench.record import Record
 from bench.tasks import Method, Task
 from cpfd.code import refuse_other_code
 from cpfd.errors import CpfdError
+from cpfd.evaluation import bootstrap
 from cpfd.files import read_json, read_table
 
 CLASSES = ["cat", "dog", "eel"]
@@ -74,7 +75,7 @@ def results(gain: float, clips: int = 400) -> list[intervals.SeedResult]:
 def test_the_interval_of_a_real_gain_excludes_zero_and_that_of_none_holds_it() -> None:
     for gain, shown in [(0.5, True), (0.0, False)]:
         drawn = intervals.resampled(results(gain), "single_label", 500, seed=0)
-        low, high = intervals.interval(drawn["better"] - drawn["none"])
+        low, high = bootstrap.interval(drawn["better"] - drawn["none"], intervals.COVERAGE)
         assert (low > 0) == shown
         assert high >= 0
 
