@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
+from cpfd.locks import locked
 from tests.support.project import ROOT, Project, new_project
 
 if TYPE_CHECKING:
@@ -17,6 +19,30 @@ if TYPE_CHECKING:
 # A busy machine is slow: what a test may cost is guarded by counts.
 hypothesis.settings.register_profile("cpfd", deadline=None)
 hypothesis.settings.load_profile("cpfd")
+
+
+# Whole files go to the workers, one after the other: none may begin a long one when the others are about to end. The
+# first alone makes the tiny project; the others, but for the next two, wait for it.
+LONG = (
+    "pipeline/test_pipeline.py",
+    "flows/test_flows_story.py",
+    "flows/test_flows.py",
+    "pipeline/test_leaks.py",
+    "promotion/test_promotion.py",
+    "flows/test_flows_server.py",
+    "comparing/test_disagreements.py",
+    "flows/test_flows_artifacts.py",
+    "flows/test_flows_ingest.py",
+    "training/test_training.py",
+    "features/test_features.py",
+    "workflows/test_precommit.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first."""
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -36,17 +62,29 @@ def store(extracted: Extracted) -> FeatureStore:
 
 
 @pytest.fixture(scope="session")
-def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder in which each stage of the session's project left what it read (tests/support/tracing)."""
-    return tmp_path_factory.mktemp("trace")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run of the tests have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory, trace: Path) -> Project:
-    """A tiny project after `dvc repro`, not to be changed."""
-    project = new_project(tmp_path_factory.mktemp("session") / "project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "tests" / "support" / "tracing"))
-        patch.setenv("CPFD_TRACE", str(trace))
-        project.repro()
-    return project
+def trace(shared: Path) -> Path:
+    """Folder in which each stage of the shared project left what it read (tests/support/tracing)."""
+    return shared / "trace"
+
+
+@pytest.fixture(scope="session")
+def project(shared: Path, trace: Path) -> Project:
+    """A tiny project after `dvc repro`, made by the worker that asks first; nothing runs in it, but in copies."""
+    made = Project(shared / "project")
+    with locked(shared / "project.lock", patience=1200, refusal="another worker makes the tiny project, for too long"):
+        if not made.folder.exists():
+            trace.mkdir(exist_ok=True)
+            unfinished = new_project(shared / "unfinished")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("PYTHONPATH", str(ROOT / "tests" / "support" / "tracing"))
+                patch.setenv("CPFD_TRACE", str(trace))
+                unfinished.repro()
+            unfinished.folder.rename(made.folder)
+    return made

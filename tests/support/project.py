@@ -15,6 +15,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from tests.support.warm import warm_python
+
 ROOT = Path(__file__).parents[2]
 TINY = {
     "demo": {"clips": 72, "creators": 24, "unlabelled_share": 0.2},
@@ -70,17 +72,23 @@ class Project:
             params[group].update(values)
         YAML().dump(params, path)
 
-    def run(self, *command: str, check: bool = True, timeout: float = 400) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project; a failure shows what it printed."""
+    def run(
+        self, *command: str, check: bool = True, timeout: float = 400, path: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project, with `path` at the front of PATH; a failure shows what it printed."""
+        environment = self.environment()
+        if path:
+            environment["PATH"] = f"{path}:{environment['PATH']}"
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=timeout
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout
         )
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 
     def repro(self, *arguments: str) -> list[str]:
-        """Run `dvc repro` and name the stages whose command ran."""
-        lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
+        """Run `dvc repro` and name the stages whose command ran; where the code is CPFD's, stages start warm."""
+        path = warm_python() if (self.folder / "cpfd").is_dir() else None
+        lines = self.run("dvc", "repro", *arguments, path=path).stdout.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
     def kill_when(self, command: list[str], ready: Callable[[], bool], timeout: float = 120) -> None:
@@ -107,8 +115,8 @@ class Project:
         return (self.folder / "dvc.lock").read_text()
 
     def copy(self, target: Path) -> "Project":
-        """Copy the project, its cache included."""
-        shutil.copytree(self.folder, target, symlinks=True)
+        """Copy the project, its cache included, but no lock of a command that runs there."""
+        shutil.copytree(self.folder, target, symlinks=True, ignore=shutil.ignore_patterns("rwlock*"))
         return Project(target)
 
     def environment(self) -> dict[str, str]:
