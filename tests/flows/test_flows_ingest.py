@@ -5,19 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pandas as pd
 import pytest
+from prefect.events import emit_event
 from ruamel.yaml import YAML
 
 from cpfd.errors import CpfdError
 from tests.support.clips import write_clip
-from tests.support.project import IDENTITY, ROOT, Project
+from tests.support.flow_runs import task_runs
+from tests.support.project import IDENTITY, ROOT, Project, wait_for
 from tests.support.small import read_params
 from tests.support.student import save_student
 
@@ -73,15 +75,17 @@ def folder(path: str | Path, **options: Any) -> Any:
     return FolderSource(path=Path(path), **options)
 
 
-def events(api: httpx.Client, name: str, *, wait: bool) -> list[dict[str, Any]]:
-    """The events `cpfd.dataset.updated` of a data set; where one is expected, as soon as the server has it."""
-    wanted = {"filter": {"event": {"name": ["cpfd.dataset.updated"]}, "resource": {"id": [f"cpfd.dataset.{name}"]}}}
-    deadline = time.monotonic() + (30 if wait else 2)
-    while True:
-        found = api.post("/events/filter", json=wanted).raise_for_status().json()["events"]
-        if found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.2)
+def events(api: httpx.Client, name: str) -> list[dict[str, Any]]:
+    """The events `cpfd.dataset.updated` of a data set; events reach the server in the order they are told in."""
+    last = f"cpfd.last.{uuid4()}"
+    emit_event("cpfd.last", {"prefect.resource.id": last})
+
+    def told(event: str, resource: str) -> list[dict[str, Any]]:
+        wanted = {"filter": {"event": {"name": [event]}, "resource": {"id": [resource]}}}
+        return list(api.post("/events/filter", json=wanted).raise_for_status().json()["events"])
+
+    wait_for(lambda: bool(told("cpfd.last", last)))
+    return told("cpfd.dataset.updated", f"cpfd.dataset.{name}")
 
 
 def artifact(api: httpx.Client, key: str) -> Any:
@@ -106,7 +110,7 @@ def test_a_data_set_that_passes_is_registered_and_announced(api: httpx.Client, p
     recorded = YAML().load(Path("data/raw/pets.dvc"))["outs"][0]
     assert recorded["path"] == "pets"
     assert project.run("dvc", "status", "data/raw/pets.dvc").stdout.strip() == "Data and pipelines are up to date."
-    [event] = events(api, "pets", wait=True)
+    [event] = events(api, "pets")
     assert event["resource"]["prefect.resource.name"] == "pets"
     version = event["payload"].pop("version")
     assert len(version) == 16
@@ -134,7 +138,7 @@ def test_a_data_set_that_does_not_pass_changes_nothing(api: httpx.Client, projec
     assert "does not pass" in artifact(api, "validation-bad")
     unmet = json.loads(artifact(api, "expectations-bad"))
     assert [each["column"] for each in unmet if each["severity"] == "critical"] == ["quarantine_share"]
-    assert events(api, "bad", wait=False) == []
+    assert events(api, "bad") == []
 
 
 def test_what_replaces_a_data_set_replaces_it_whole_or_not_at_all(api: httpx.Client, project: Project) -> None:
@@ -178,13 +182,13 @@ def test_a_pushed_data_set_is_in_the_remote_or_the_run_fails(api: httpx.Client, 
         failed = ingest("pushed", source=folder("clips"), push=True)
     assert failed.is_failed()
     assert failed.message.startswith("data/raw/pushed is registered here, but not in the DVC remote: ")
-    assert events(api, "pushed", wait=False) == []
+    assert events(api, "pushed") == []
 
     Path("store").unlink()
     state = ingest("pushed", source=folder("clips"), push=True, force=True)
     assert state.is_completed(), state.message
     assert len([path for path in Path("store").rglob("*") if path.is_file()]) == 16 + 2
-    assert len(events(api, "pushed", wait=True)) == 1
+    assert len(events(api, "pushed")) == 1
 
 
 def test_a_data_set_is_committed_alone_and_goes_where_its_branch_goes(
@@ -203,7 +207,7 @@ def test_a_data_set_is_committed_alone_and_goes_where_its_branch_goes(
     state = ingest("ours", source=folder("clips"), commit=True, push=True)
 
     assert state.is_completed(), state.message
-    [event] = events(api, "ours", wait=True)
+    [event] = events(api, "ours")
     assert state.message.endswith(f"commit {event['payload']['commit'][:7]}")
     shown = project.run("git", "show", "--format=%s", "--name-only", event["payload"]["commit"]).stdout.splitlines()
     assert shown[0].startswith("Update data set ours: 16 clips, version ")
@@ -285,8 +289,7 @@ def test_score_shows_its_summary_and_resumes(api: httpx.Client, project: Project
     rows = {row["result"]: row["clips"] for row in json.loads(artifact(api, "predictions"))}
     assert rows == {**summary["predicted"], "quarantine: cannot be decoded": 1}
     assert artifact(api, "score") == 100
-    names = [run["name"] for run in api.post("/task_runs/filter", json={}).raise_for_status().json()]
-    assert {"fetch student", "clips from 1", "clips from 9", "write out"} <= set(names)
+    assert {"fetch student", "clips from 1", "clips from 9", "write out"} <= {*task_runs(failed), *task_runs(state)}
 
     again = score(output=Path("out"), return_state=True, **parameters)
     assert again.message == "out: is there already; --force replaces it"

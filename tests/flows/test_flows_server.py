@@ -31,21 +31,22 @@ def test_a_night_without_news_runs_nothing(site: Site) -> None:
 
 def test_a_student_goes_to_production_once_somebody_says_so(site: Site) -> None:
     """One says no; the next question is first left without an answer, then answered in a wrong way and a right one."""
-    change = {"gate.trial_clips": 2, "flows.approval_hours": 0.005}
+    change = {"gate.trial_clips": 2}
     first = site.start("train/on-demand", f"overrides={json.dumps(change)}", "promote=ask")
-    assert site.settled(first)["name"] == "Suspended"
+    site.asked(first)
     ran = {stage for stage, state in site.stages(first).items() if state == "Completed"}
     assert "gate" in ran
     assert not ran & {"demo", "extract", "teacher", "confidence", "student@none-0", "evaluate"}
-    assert site.run(first)["name"] == "demo · gate.trial_clips=2, flows.approval_hours=0.005"
+    assert site.run(first)["name"] == "demo · gate.trial_clips=2"
     wait_for(lambda: not site.processes(), 30)
     site.resume(first, {"approve": False, "who": "Ben", "reason": "too slow"})
     ended = site.ended(first)
     assert (ended["name"], ended["message"]) == ("Rejected", "Ben rejects it: too slow")
     assert site.team.tags() == []
 
-    second = site.start("train/on-demand", f"overrides={json.dumps(change)}", "promote=ask")
-    assert site.settled(second)["name"] == "Suspended"
+    hasty = {**change, "flows.approval_hours": 0.01}
+    second = site.start("train/on-demand", f"overrides={json.dumps(hasty)}", "promote=ask")
+    site.asked(second)
     assert set(site.stages(second).values()) <= {"Cached", "Completed"}
     unanswered = site.ended(second)
     assert unanswered["type"] == "FAILED"
@@ -53,7 +54,7 @@ def test_a_student_goes_to_production_once_somebody_says_so(site: Site) -> None:
     assert site.team.tags() == []
     before = len(site.stages(second))
     site.retry(second)
-    wait_for(lambda: site.state(second)["name"] == "Suspended", 120)
+    site.asked(second)
     refusal = site.resume(second, {"approve": True, "who": "Ben"})
     assert refusal["status"] == "REJECT"
     assert "'reason' is a required property" in refusal["details"]["reason"]

@@ -1,7 +1,6 @@
 """A project's first days under Prefect, from nothing to a student in production; minutes long, so CI alone runs it."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,12 +49,10 @@ def _cancelled_then_retried(site: Site) -> None:
     """Cancelled in the middle of its first run, a flow run goes on from there when it is retried in the UI."""
     run = site.start("train/on-demand")
     wait_for(lambda: bool(site.processes("cpfd.stages.extract")), 200)
-    began = time.monotonic()
     site.set_state(run, "CANCELLING", "Cancelling")
     wait_for(lambda: not site.processes("cpfd.stages"), 30)
-    took = time.monotonic() - began
     assert site.ended(run)["type"] == "CANCELLED"
-    assert took < 20, "a few seconds until the worker sees it, and at most ten to end the stage"
+    assert site.states_of_stages(run)["extract"] != "Completed", "the stage was ended in its midst"
     assert site.project.run("git", "worktree", "list").stdout.count("\n") == 1
     assert not list(site.project.folder.glob(".dvc/tmp/flows/*/project"))
 

@@ -45,6 +45,17 @@ class Site:
         """The state that a run ends in."""
         return wait_for(lambda: state if (state := self.state(run))["type"] in FINAL else None, seconds)
 
+    def asked(self, run: str) -> dict[str, Any]:
+        """The state of a run that is suspended until somebody answers, once the form to answer by is there.
+
+        Prefect stores the form a moment after the state; who answers in between is refused.
+        """
+        state = self.settled(run)
+        assert state["name"] == "Suspended", state
+        form = f"/flow_runs/{run}/input/{state['state_details']['run_input_keyset']['schema']}"
+        wait_for(lambda: self.api.get(form).is_success)
+        return state
+
     def set_state(self, run: str, kind: str, name: str) -> None:
         """What a button of the UI does."""
         body = {"state": {"type": kind, "name": name}, "force": kind == "SCHEDULED"}
