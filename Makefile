@@ -2,9 +2,11 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 4200
+# Two processes, each a file at a time, in the order of tests/conftest.py.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help install demo up down test test-slow coverage lint hooks lock clean
+.PHONY: help install demo up down test test-slow test-all coverage lint hooks lock clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -30,15 +32,18 @@ down: .venv/.installed  ## Stop them
 	python -m flows.services down
 
 test: .venv/.installed  ## Run the tests
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest $(WORKERS)
 
 test-slow: .venv/.installed  ## Run the tests that take minutes: a project's first days under Prefect
 	python -m pytest -m slow
 
+test-all: .venv/.installed  ## Run both, side by side
+	python -m pytest $(WORKERS) -m ''
+
 # Also shown where a test has failed.
 coverage: .venv/.installed  ## Run all tests and list lines and branches that none of them reaches, worst modules first
 	coverage erase
-	-coverage run -m pytest --numprocesses 2 --dist loadfile -m ''
+	-coverage run -m pytest $(WORKERS) -m ''
 	coverage combine --quiet
 	coverage report
 
