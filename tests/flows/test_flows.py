@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from flows.workspace import isolated_tree, save_experiment
 from tests.support.flow_runs import flow_run_id, logs, run, task_runs
-from tests.support.project import Project, wait_for
+from tests.support.project import PATIENCE, Project, wait_for
 from tests.support.scripts import DIAMOND, Toy, toy
 from tests.support.toy import commit
 
@@ -58,7 +58,8 @@ def hold(path: Path, seconds: float) -> Iterator[None]:
 def test_a_run_leaves_the_bytes_of_dvc_repro_and_a_second_one_runs_nothing(project: Toy, tmp_path: Path) -> None:
     """Stages end in another order than in `dvc repro`, and one reads a folder that several of them write to."""
     for side in ("left", "right"):
-        project.script(side, f"[ ! -e {tmp_path}/slow-{side} ] || sleep 4; echo {side} >> {tmp_path}/ended")
+        wait = f"timeout 600 sh -c 'until [ $(wc -l < {tmp_path}/ended) = 3 ]; do sleep 0.1; done'"
+        project.script(side, f"[ ! -e {tmp_path}/slow-{side} ] || {wait}; echo {side} >> {tmp_path}/ended")
     commit(project, "start")
     alone = Toy(tmp_path / "alone")
     shutil.copytree(project.folder, alone.folder)
@@ -165,7 +166,7 @@ def test_a_stage_that_was_killed_runs_again(project: Toy, tmp_path: Path) -> Non
 
 def test_a_stage_that_takes_too_long_is_stopped(project: Toy) -> None:
     project.set(flows={"stage_timeout_minutes": {"aside": 0.05}})
-    project.script("aside", "sleep 300 & sleep 300")
+    project.script("aside", "sleep 3600 & sleep 3600")
     project.script("left", "sleep 4")
 
     state = run(targets=["aside", "left"])
@@ -176,7 +177,7 @@ def test_a_stage_that_takes_too_long_is_stopped(project: Toy) -> None:
         "left": "Completed",
         "aside": "TimedOut",
     }
-    wait_for(lambda: not [each for each in project.processes() if each.name() == "sleep"], seconds=10)
+    wait_for(lambda: not [each for each in project.processes() if each.name() == "sleep"])
 
 
 def test_a_progress_bar_does_not_flood_the_log(project: Toy) -> None:
@@ -204,7 +205,7 @@ def test_two_isolated_runs_share_the_cache_and_leave_the_work_tree_alone(project
 
     one = project.start("--isolated", "--set", "distill.alpha=0.7")
     two = project.start("--isolated", "--set", "distill.alpha=0.9", "--set", "train.epochs=3")
-    said = [process.communicate(timeout=200)[0] for process in (one, two)]
+    said = [process.communicate(timeout=PATIENCE)[0] for process in (one, two)]
 
     assert [one.returncode, two.returncode] == [0, 0], said
     assert "2 stages ran, 3 cached" in said[0]
@@ -251,7 +252,7 @@ def test_a_work_tree_goes_even_while_somebody_still_writes_there(project: Toy) -
         assert "False" in project.run("dvc", "--cd", str(tree.folder), "config", "core.analytics").stdout
         writer = subprocess.Popen(["bash", "-c", writes], cwd=tree.folder, stderr=subprocess.DEVNULL)
 
-    writer.wait(60)
+    writer.wait(PATIENCE)
     assert not tree.folder.exists()
     assert project.run("git", "worktree", "list").stdout.count("\n") == 1
 
@@ -275,18 +276,18 @@ def test_a_cancelled_run_ends_all_its_processes_and_the_next_goes_on(
     """SIGTERM is what a worker sends; the stage ignores it, and has children."""
     arguments = ["--isolated"] if isolated else []
     project.script(
-        "left", f"trap '' TERM; sleep 300 & echo half > .scratch/half; touch {tmp_path}/there; wait; sleep 300"
+        "left", f"trap '' TERM; sleep 3600 & echo half > .scratch/half; touch {tmp_path}/there; wait; sleep 3600"
     )
     (project.folder / ".scratch").mkdir()
     commit(project, "slow")
     running = project.start(*arguments)
     wait_for((tmp_path / "there").exists)
-    wait_for(lambda: [each.name() for each in project.processes()].count("sleep") == 1, seconds=10)
+    wait_for(lambda: [each.name() for each in project.processes()].count("sleep") == 1)
 
     running.send_signal(signal.SIGTERM)
 
-    wait_for(lambda: not [each for each in project.processes() if each.pid != running.pid], seconds=10)
-    output, _ = running.communicate(timeout=60)
+    wait_for(lambda: not [each for each in project.processes() if each.pid != running.pid])
+    output, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode != 0
     assert not list(project.folder.glob(".dvc/tmp/flows/*/project"))
     assert project.run("git", "worktree", "list").stdout.count("\n") == 1
@@ -295,7 +296,7 @@ def test_a_cancelled_run_ends_all_its_processes_and_the_next_goes_on(
     project.script("left", "test -e .scratch/half")
     commit(project, "mended")
     with project.start(*arguments) as again:
-        output, _ = again.communicate(timeout=200)
+        output, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, output
     assert f"{len(DIAMOND) - len(done)} stages ran, {len(done)} cached" in output
 
@@ -304,18 +305,18 @@ def test_a_cancelled_run_ends_all_its_processes_and_the_next_goes_on(
 def test_nothing_outlives_a_killed_run_and_the_next_goes_on(project: Toy, tmp_path: Path, isolated: bool) -> None:
     """Not even the flow itself has a say in kill -9."""
     arguments = ["--isolated"] if isolated else []
-    project.script("left", f"[ -e {tmp_path}/there ] || {{ touch {tmp_path}/there; sleep 300; }}")
+    project.script("left", f"[ -e {tmp_path}/there ] || {{ touch {tmp_path}/there; sleep 3600; }}")
     commit(project, "slow")
     running = project.start(*arguments)
     wait_for((tmp_path / "there").exists)
 
     running.kill()
-    running.communicate(timeout=60)
+    running.communicate(timeout=PATIENCE)
 
     with project.start(*arguments) as again:
-        output, _ = again.communicate(timeout=200)
+        output, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, output
-    wait_for(lambda: not project.processes(), seconds=10)
+    wait_for(lambda: not project.processes())
     assert not list(project.folder.glob(".dvc/tmp/flows/*/project"))
     alone = Toy(tmp_path / "alone")
     if not isolated:
@@ -330,7 +331,7 @@ def test_two_runs_never_work_in_one_work_tree(project: Toy, tmp_path: Path) -> N
         wait_for((tmp_path / "there").exists)
         refused = run(targets=["source"])
         (tmp_path / "go").touch()
-        output, _ = running.communicate(timeout=100)
+        output, _ = running.communicate(timeout=PATIENCE)
 
     assert refused.message == f"another run works in {project.folder}; wait for it, or run isolated"
     assert running.returncode == 0, output

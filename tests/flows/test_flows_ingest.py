@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from cpfd.errors import CpfdError
 from tests.support.clips import write_clip
 from tests.support.flow_runs import task_runs
-from tests.support.project import IDENTITY, ROOT, Project, wait_for
+from tests.support.project import IDENTITY, PATIENCE, ROOT, Project, wait_for
 from tests.support.small import read_params
 from tests.support.student import save_student
 
@@ -303,7 +303,7 @@ def serverless(project: Project, *arguments: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         env={**environment, "PYTHONPATH": str(ROOT)},
-        timeout=240,
+        timeout=PATIENCE,
     )
 
 

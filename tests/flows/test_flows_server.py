@@ -38,7 +38,7 @@ def test_a_student_goes_to_production_once_somebody_says_so(site: Site) -> None:
     assert "gate" in ran
     assert not ran & {"demo", "extract", "teacher", "confidence", "student@none-0", "evaluate"}
     assert site.run(first)["name"] == "demo · gate.trial_clips=2"
-    wait_for(lambda: not site.processes(), 30)
+    wait_for(lambda: not site.processes())
     site.resume(first, {"approve": False, "who": "Ben", "reason": "too slow"})
     ended = site.ended(first)
     assert (ended["name"], ended["message"]) == ("Rejected", "Ben rejects it: too slow")

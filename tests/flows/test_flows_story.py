@@ -48,16 +48,16 @@ def test_the_story(site: Site, tmp_path: Path) -> None:
 def _cancelled_then_retried(site: Site) -> None:
     """Cancelled in the middle of its first run, a flow run goes on from there when it is retried in the UI."""
     run = site.start("train/on-demand")
-    wait_for(lambda: bool(site.processes("cpfd.stages.extract")), 200)
+    wait_for(lambda: bool(site.processes("cpfd.stages.extract")))
     site.set_state(run, "CANCELLING", "Cancelling")
-    wait_for(lambda: not site.processes("cpfd.stages"), 30)
+    wait_for(lambda: not site.processes("cpfd.stages"))
     assert site.ended(run)["type"] == "CANCELLED"
     assert site.states_of_stages(run)["extract"] != "Completed", "the stage was ended in its midst"
     assert site.project.run("git", "worktree", "list").stdout.count("\n") == 1
     assert not list(site.project.folder.glob(".dvc/tmp/flows/*/project"))
 
     site.retry(run)
-    ended = site.ended(run, 600)
+    ended = site.ended(run)
     assert ended["type"] == "COMPLETED", ended["message"]
     count = len(site.stages(run))
     assert ended["message"].startswith(f"{count - 2} stages ran, 2 cached; experiment demo-")
@@ -73,7 +73,7 @@ def _without_news(site: Site) -> None:
 def _promoted_by_itself(site: Site) -> None:
     """Another alpha trains other students, and nothing before them."""
     run = site.start("train/on-demand", 'overrides={"distill.alpha": 0.8}', "promote=auto")
-    ended = site.ended(run, 400)
+    ended = site.ended(run)
     assert ended["message"].endswith("; v1.0.0 is in production"), ended["message"]
     stages = site.stages(run)
     ran = {stage for stage, state in stages.items() if state == "Completed"} - {"push", "promote"}
@@ -136,9 +136,9 @@ def _new_data_are_trained_on(site: Site, tmp_path: Path) -> None:
         wanted = {"dataset.name": "new"}
         return next((run["id"] for run in runs if run["parameters"].get("overrides") == wanted), None)
 
-    run = str(wait_for(triggered, 60))
-    wait_for(lambda: "validate" in site.states_of_stages(run), 100)
-    wait_for(lambda: site.states_of_stages(run)["validate"] in ("Completed", "Failed"), 100)
+    run = str(wait_for(triggered))
+    wait_for(lambda: "validate" in site.states_of_stages(run))
+    wait_for(lambda: site.states_of_stages(run)["validate"] in ("Completed", "Failed"))
     assert site.states_of_stages(run)["validate"] == "Completed"
     site.set_state(run, "CANCELLING", "Cancelling")
     assert site.ended(run)["type"] == "CANCELLED"

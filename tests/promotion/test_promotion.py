@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clips import write_clip
-from tests.support.project import IDENTITY, Project
+from tests.support.project import IDENTITY, PATIENCE, Project
 from tests.support.team import Team, found_team
 
 
@@ -214,7 +214,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_gets_a_sentence(team: 
         assert "v1.0.0 is now in production" in ann.run("cpfd", "promote").stdout
     finally:
         go.touch()
-        _, told = slower.communicate(timeout=60)
+        _, told = slower.communicate(timeout=PATIENCE)
     assert slower.returncode == 1
     assert "somebody else was quicker" in told
     assert bob.run("git", "tag").stdout == ""
@@ -229,7 +229,7 @@ def test_two_in_one_clone_take_turns(team: Team, tmp_path: Path) -> None:
         )
         for _ in range(2)
     ]
-    ends = [each.communicate(timeout=120) for each in both]
+    ends = [each.communicate(timeout=PATIENCE) for each in both]
     assert sorted(each.returncode for each in both) == [0, 1], ends
     assert team.tags() == ["student#production#1", "student@v1.0.0"]
 
@@ -271,6 +271,8 @@ def test_a_promotion_without_a_name_is_refused(team: Team, tmp_path: Path) -> No
     for key in IDENTITY:
         del nobody[key]
     ann.run("git", "config", "--unset", "user.name")
-    done = subprocess.run(["cpfd", "promote"], cwd=ann.folder, env=nobody, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["cpfd", "promote"], cwd=ann.folder, env=nobody, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 1
     assert "Git user name and email must be configured" in done.stderr

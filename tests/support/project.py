@@ -50,6 +50,8 @@ TINY = {
 }
 DENSE_READERS = {"validate", "dense", "teacher", "crossfit@teacher"}
 """The stages that may read dense features."""
+PATIENCE = 1200.0
+"""Seconds after which what a test waits for will not come, however busy the machine is."""
 PREFECT = ("prefect.yaml", "prefect.toml")
 IDENTITY = {
     f"GIT_{who}_{key}": value
@@ -72,15 +74,13 @@ class Project:
             params[group].update(values)
         YAML().dump(params, path)
 
-    def run(
-        self, *command: str, check: bool = True, timeout: float = 400, path: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, path: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command in the project, with `path` at the front of PATH; a failure shows what it printed."""
         environment = self.environment()
         if path:
             environment["PATH"] = f"{path}:{environment['PATH']}"
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
@@ -91,7 +91,7 @@ class Project:
         lines = self.run("dvc", "repro", *arguments, path=path).stdout.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
-    def kill_when(self, command: list[str], ready: Callable[[], bool], timeout: float = 120) -> None:
+    def kill_when(self, command: list[str], ready: Callable[[], bool]) -> None:
         """Start a command and kill -9 it with all its children once `ready`; it must not have ended before."""
         process = subprocess.Popen(
             command,
@@ -101,7 +101,7 @@ class Project:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PATIENCE
         try:
             while not ready():
                 assert process.poll() is None, "it ended before it could be killed"
@@ -158,9 +158,9 @@ def body(stage: CommentedMap) -> CommentedMap:
     return stage.get("do", stage)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any]) -> Any:
     """What the condition gives, once that is neither None nor False."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while (found := condition()) is None or found is False:
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.05)

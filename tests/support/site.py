@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.support.project import Project, wait_for
+from tests.support.project import PATIENCE, Project, wait_for
 from tests.support.team import Team
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -28,7 +28,7 @@ class Site:
     def start(self, deployment: str, *parameters: str) -> str:
         """`prefect deployment run`; the id of the flow run."""
         options = [option for each in parameters for option in ("--param", each)]
-        said = self.project.run("prefect", "--no-prompt", "deployment", "run", deployment, *options, timeout=60).stdout
+        said = self.project.run("prefect", "--no-prompt", "deployment", "run", deployment, *options).stdout
         return next(line.rpartition("/")[2] for line in said.splitlines() if "/runs/flow-run/" in line).strip()
 
     def run(self, run: str) -> dict[str, Any]:
@@ -37,13 +37,13 @@ class Site:
     def state(self, run: str) -> dict[str, Any]:
         return dict(self.run(run)["state"])
 
-    def settled(self, run: str, seconds: float = 300) -> dict[str, Any]:
+    def settled(self, run: str) -> dict[str, Any]:
         """The state that a run ends in, or is suspended in."""
-        return wait_for(lambda: state if (state := self.state(run))["type"] in {*FINAL, "PAUSED"} else None, seconds)
+        return wait_for(lambda: state if (state := self.state(run))["type"] in {*FINAL, "PAUSED"} else None)
 
-    def ended(self, run: str, seconds: float = 200) -> dict[str, Any]:
+    def ended(self, run: str) -> dict[str, Any]:
         """The state that a run ends in."""
-        return wait_for(lambda: state if (state := self.state(run))["type"] in FINAL else None, seconds)
+        return wait_for(lambda: state if (state := self.state(run))["type"] in FINAL else None)
 
     def asked(self, run: str) -> dict[str, Any]:
         """The state of a run that is suspended until somebody answers, once the form to answer by is there.
@@ -79,7 +79,7 @@ class Site:
             states = self.states_of_stages(run)
             return states if unfinished.isdisjoint(states.values()) else None
 
-        return dict(wait_for(ended, 30))
+        return dict(wait_for(ended))
 
     def artifacts(self, run: str) -> dict[str, str]:
         body = {"artifacts": {"flow_run_id": {"any_": [run]}}, "limit": 200}
@@ -141,8 +141,8 @@ def serve(project: Project, team: Team) -> Iterator[Site]:
     """`make up` on a free port, and `make down` in the end."""
     port = free_port()
     try:
-        project.run("python", "-m", "flows.services", "up", "--port", str(port), timeout=300)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30, transport=Patient()) as api:
+        project.run("python", "-m", "flows.services", "up", "--port", str(port))
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=PATIENCE, transport=Patient()) as api:
             yield Site(project, team, api)
     finally:
-        project.run("python", "-m", "flows.services", "down", timeout=120)
+        project.run("python", "-m", "flows.services", "down")
