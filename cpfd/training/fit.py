@@ -72,7 +72,7 @@ def fit(
         train_dataset=train,
         eval_dataset=validation,
         data_collator=_as_is,
-        compute_metrics=lambda prediction: _score(prediction, config.task),
+        compute_metrics=lambda prediction: _validation_scores(prediction, config.task),
         callbacks=[EarlyStoppingCallback(params.patience), _Progress(run.title, run.curves)],
         tau=tau,
         class_weights=_class_weights(train) if params.class_weighting == "balanced" else None,
@@ -260,7 +260,8 @@ def _as_is(batch: Batch) -> Batch:
     return batch
 
 
-def _score(prediction: EvalPrediction, task: str) -> dict[str, float]:
+def _validation_scores(prediction: EvalPrediction, task: str) -> dict[str, float]:
+    """What Trainer chooses among epochs by."""
     assert isinstance(prediction.predictions, np.ndarray)
     assert isinstance(prediction.label_ids, np.ndarray)
     return {"macro_f1": macro_f1(prediction.label_ids, prediction.predictions, task)}
