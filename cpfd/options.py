@@ -13,7 +13,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import MISSING, Field, fields
 from functools import wraps
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args
 
 from annotated_types import Ge, Le
 from typer.models import ParameterInfo
@@ -27,11 +27,10 @@ def with_options_of(model: type[Any]) -> Callable[[Callable[..., Result]], Calla
     Options are the fields of the dataclass that have Typer's metadata. Typer and Prefect read them off the signature,
     in which they stand before the other parameters, those without a default first.
     """
-    annotations = get_type_hints(model, include_extras=True)
     options = [
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=annotation)
         for field in fields(model)
-        if (annotation := _with_limits(annotations[field.name])) is not None
+        if (annotation := _with_limits(field.type)) is not None
     ]
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -54,8 +53,7 @@ def with_options_of(model: type[Any]) -> Callable[[Callable[..., Result]], Calla
 
 def help_texts(model: type[Any]) -> dict[str, str]:
     """What each option of `model` means."""
-    annotations = get_type_hints(model, include_extras=True)
-    shown = {name: _shown(annotation) for name, annotation in annotations.items()}
+    shown = {field.name: _shown(field.type) for field in fields(model)}
     return {name: info.help or "" for name, info in shown.items() if info is not None}
 
 
