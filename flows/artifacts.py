@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -24,8 +23,11 @@ from prefect.artifacts import (
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from cpfd.files import link, read_json, written_aside
+from cpfd.files import link, written_aside
 from cpfd.paths import REPORTS
+from cpfd.reports.gate import GateReport, Rule
+from cpfd.reports.metrics import MetricsReport
+from cpfd.reports.validation import Outcome, ValidationReport
 from flows.services import PAGES, REPORTS_URL
 from flows.stages import Ending
 
@@ -84,20 +86,19 @@ class StageView:
 def show_validation(reports: Path, project: Path) -> None:
     """Show what validation has counted, and the expectations that are not met."""
     with _or_warned("the validation of the data set"):
-        report = read_json(reports / "validation.json")
-        name, expectations = report["dataset"]["name"], report["expectations"]
-        unmet = [each for each in expectations if not each["success"]]
-        verdict = f"The data set `{name}` {'passes' if report['passed'] else 'does not pass'} validation."
+        report = ValidationReport.read(reports / ValidationReport.path.name)
+        name, expected, unmet = report.dataset.name, len(report.expectations), report.unmet
+        verdict = f"The data set `{name}` {'passes' if report.passed else 'does not pass'} validation."
         pages = _pages(reports, project, "validation")
         create_markdown_artifact(
             "\n".join([verdict, "", *_counts(report), "", *map(_unmet, unmet), "", *pages]),
             key=f"validation-{_slug(name)}",
-            description=f"{'Passed' if report['passed'] else 'Failed'}: {len(expectations) - len(unmet)} of"
-            f" {len(expectations)} expectations are met, {report['quarantine']['clips']} clips are in quarantine",
+            description=f"{'Passed' if report.passed else 'Failed'}: {expected - len(unmet)} of {expected} expectations"
+            f" are met, {report.quarantine.clips} clips are in quarantine",
         )
         if unmet:
             columns = ("severity", "suite", "column", "observed", "expected", "remedy")
-            rows = [{column: each[column] for column in columns} for each in unmet]
+            rows = [{column: getattr(each, column) for column in columns} for each in unmet]
             create_table_artifact(
                 rows, key=f"expectations-{_slug(name)}", description=f"Expectations that {name} does not meet"
             )
@@ -108,7 +109,7 @@ def show_results(reports: Path, _project: Path) -> None:
     with _or_warned("the results"):
         from cpfd.evaluation.tables import result_markdown, result_table
 
-        metrics = read_json(reports / "metrics.json")
+        metrics = MetricsReport.read(reports / MetricsReport.path.name)
         create_markdown_artifact(result_markdown(metrics), key="results", description=str(result_table(metrics).title))
 
 
@@ -118,16 +119,16 @@ def show_gate(reports: Path, _project: Path) -> None:
         from cpfd.evaluation.verdict import verdict
         from cpfd.pages.names import model_name
 
-        gate = read_json(reports / "gate.json")
-        sentence = verdict(read_json(reports / "metrics.json"), gate)
-        judged = f"{model_name(gate['method'])}, seed {gate['seed']}"
-        against = f"the champion {gate['champion']}" if gate["champion"] else "no champion: none is in production"
+        gate = GateReport.read(reports / GateReport.path.name)
+        sentence = verdict(MetricsReport.read(reports / MetricsReport.path.name), gate)
+        judged = f"{model_name(gate.method)}, seed {gate.seed}"
+        against = f"the champion {gate.champion}" if gate.champion else "no champion: none is in production"
         lines = [
-            f"**{'✓ Passed' if gate['passed'] else '✗ Rejected'}**: {judged}, held against {against}.",
+            f"**{'✓ Passed' if gate.passed else '✗ Rejected'}**: {judged}, held against {against}.",
             "",
             "| | rule | value | limit |",
             "|---|---|---:|---:|",
-            *map(_rule, gate["rules"]),
+            *map(_rule, gate.rules),
         ]
         create_markdown_artifact("\n".join(lines), key="gate", description=sentence)
 
@@ -152,9 +153,9 @@ def show_report(reports: Path, project: Path) -> None:
 
 
 _SHOWN: Mapping[str, tuple[str, Callable[[Path, Path], None]]] = {
-    "validate": ("validation.json", show_validation),
-    "evaluate": ("metrics.json", show_results),
-    "gate": ("gate.json", show_gate),
+    "validate": (ValidationReport.path.name, show_validation),
+    "evaluate": (MetricsReport.path.name, show_results),
+    "gate": (GateReport.path.name, show_gate),
     "report": ("index.html", show_report),
 }
 """By stage, the report that it writes last, and what shows it."""
@@ -188,34 +189,34 @@ def _pages(reports: Path, project: Path, *names: str) -> list[str]:
     return lines
 
 
-def _counts(report: Mapping[str, Any]) -> list[str]:
+def _counts(report: ValidationReport) -> list[str]:
     """Lines of a Markdown table of clips, by split and by why they are in quarantine."""
-    clips, labelled, quarantine = report["dataset"]["clips"], report["dataset"]["labelled"], report["quarantine"]
+    clips, labelled, quarantine = report.dataset.clips, report.dataset.labelled, report.quarantine
     return [
         "| | clips | with a label |",
         "|---|---:|---:|",
         *(f"| {split} | {number} | {labelled[split]} |" for split, number in clips.items()),
-        f"| in quarantine | {quarantine['clips']} | |",
-        *(f"| quarantined rows: {_markdown(reason)} | {rows} | |" for reason, rows in quarantine["reasons"].items()),
+        f"| in quarantine | {quarantine.clips} | |",
+        *(f"| quarantined rows: {_markdown(reason)} | {rows} | |" for reason, rows in quarantine.reasons.items()),
     ]
 
 
-def _unmet(expectation: Mapping[str, Any]) -> str:
+def _unmet(expectation: Outcome) -> str:
     """An item of a Markdown list."""
-    found = f"expected {expectation['expected']}, observed {expectation['observed']}: {expectation['remedy']}"
-    return f"- **{expectation['severity']}** {_markdown(found)}"
+    found = f"expected {expectation.expected}, observed {expectation.observed}: {expectation.remedy}"
+    return f"- **{expectation.severity}** {_markdown(found)}"
 
 
-def _rule(rule: Mapping[str, Any]) -> str:
+def _rule(rule: Rule) -> str:
     """A row of the gate's table; its text in short lines, because the UI breaks none and hides what is too wide."""
     from cpfd.pages.formatting import plain
 
     text = "<br>".join(
-        _markdown(line) for part in (rule["description"], rule["note"]) for line in wrap(part, _LINE_CHARACTERS)
+        _markdown(line) for part in (rule.description, rule.note) for line in wrap(part, _LINE_CHARACTERS)
     )
-    value = "-" if rule["value"] is None else plain(rule["value"])
-    limit = f"{ {'>=': '≥', '<=': '≤'}[rule['comparison']] } {plain(rule['limit'])}"
-    return f"| {'✓' if rule['passed'] else '✗'} | {text} | {value} | {limit} |"
+    value = "-" if rule.value is None else plain(rule.value)
+    limit = f"{ {'>=': '≥', '<=': '≤'}[rule.comparison] } {plain(rule.limit)}"
+    return f"| {'✓' if rule.passed else '✗'} | {text} | {value} | {limit} |"
 
 
 def _markdown(text: str) -> str:

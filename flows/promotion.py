@@ -19,7 +19,6 @@ from prefect.states import Cancelled, Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpfd.errors import CpfdError
-from cpfd.files import read_json
 from cpfd.paths import PACKAGE
 from cpfd.project.revision import open_revision, open_version
 from cpfd.promotion.events import current_assignments, read_events
@@ -63,8 +62,8 @@ def remember(folder: Path, message: str, commit: Commit) -> Trained:
     """Keep with the flow run what it has trained in `folder`, and return it."""
     from cpfd.evaluation.verdict import verdict
 
-    metrics, gate = read_json(folder / MetricsReport.path), read_json(folder / GateReport.path)
-    trained = Trained(message=message, commit=commit, passed=gate["passed"], summary=verdict(metrics, gate))
+    metrics, gate = MetricsReport.read(folder / MetricsReport.path), GateReport.read(folder / GateReport.path)
+    trained = Trained(message=message, commit=commit, passed=gate.passed, summary=verdict(metrics, gate))
     create_flow_run_input(_TRAINED, trained.model_dump())
     return trained
 

@@ -37,7 +37,6 @@ from pydantic import Field
 from rich.console import Console
 
 from cpfd.errors import CpfdError
-from cpfd.files import read_json
 from cpfd.params.load import parse_yaml
 from cpfd.params.schema import Params
 from cpfd.paths import CODE, PARAMS_FILE, REPORTS
@@ -277,8 +276,9 @@ def _show_results(folder: Path) -> None:
     from cpfd.evaluation.tables import result_table
     from cpfd.evaluation.verdict import verdict
 
-    metrics, page = read_json(folder / MetricsReport.path), StringIO()
-    Console(file=page, width=120).print(result_table(metrics), verdict(metrics, read_json(folder / GateReport.path)))
+    metrics, gate = MetricsReport.read(folder / MetricsReport.path), GateReport.read(folder / GateReport.path)
+    page = StringIO()
+    Console(file=page, width=120).print(result_table(metrics), verdict(metrics, gate))
     get_run_logger().info("\n%s", page.getvalue())
 
 

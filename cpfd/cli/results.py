@@ -20,18 +20,16 @@ def results(
     from cpfd.errors import CpfdError
     from cpfd.evaluation.tables import result_markdown, result_table
     from cpfd.evaluation.verdict import verdict
-    from cpfd.files import read_json
+    from cpfd.reports.gate import GateReport
+    from cpfd.reports.metrics import MetricsReport
 
-    reports = Path("reports")
-    needed = [reports / "metrics.json", reports / "gate.json", reports / "index.html"]
-    for path in needed:
-        if not path.is_file():
-            raise CpfdError(f"{path}: not there yet; `dvc repro` makes it, `dvc pull` fetches it")
-    metrics, gate = (read_json(path) for path in needed[:2])
+    metrics, gate, page = MetricsReport.read(), GateReport.read(), Path("reports/index.html")
+    if not page.is_file():
+        raise CpfdError(f"{page}: not there yet; `dvc repro` makes it, `dvc pull` fetches it")
     if markdown:
         typer.echo(f"{result_markdown(metrics)}\n\n{verdict(metrics, gate)}")
         return
     console = Console()
     console.print(result_table(metrics))
     console.print(verdict(metrics, gate))
-    console.print(f"The whole report: {needed[2]}")
+    console.print(f"The whole report: {page}")

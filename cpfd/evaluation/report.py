@@ -10,25 +10,27 @@ from cpfd.evaluation.verdict import verdict
 from cpfd.pages.captions import CAPTIONS, EVIDENCE
 from cpfd.pages.environment import templates
 from cpfd.params.schema import Params
+from cpfd.reports.champion import ChampionReport
+from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.gate import GateReport
+from cpfd.reports.metrics import MetricsReport
+from cpfd.reports.validation import ValidationReport
 
 
 @dataclass(frozen=True)
 class Facts:
     """What the page is made of.
 
-    metrics, gate, champion, validation: content of the JSON files in reports/. dataset: data/validated/dataset.json.
-    quarantine: `table`, `video_id` and `reason` of what validation and extraction left out. confidence:
-    data/confidence/summary.json. per_class: reports/plots/per_class.csv. plots, evidence: PNG files of the evaluation
-    and of the confidence stage.
+    champion: None without one. quarantine: `table`, `video_id` and `reason` of what validation and extraction left out.
+    per_class: reports/plots/per_class.csv. plots, evidence: PNG files of the evaluation and of the confidence stage.
     """
 
-    metrics: dict[str, Any]
-    gate: dict[str, Any]
-    champion: dict[str, Any]
-    validation: dict[str, Any]
-    dataset: dict[str, Any]
+    metrics: MetricsReport
+    gate: GateReport
+    champion: ChampionReport | None
+    validation: ValidationReport
+    confidence: ConfidenceReport
     quarantine: pd.DataFrame
-    confidence: dict[str, Any]
     per_class: pd.DataFrame
     plots: list[Path]
     evidence: list[Path]
@@ -43,7 +45,7 @@ def render_page(facts: Facts) -> str:
         .render(
             facts=facts,
             verdict=verdict(facts.metrics, facts.gate),
-            models=list(facts.metrics["test"]),
+            models=list(facts.metrics.test),
             captions=CAPTIONS,
             evidence_captions=EVIDENCE,
             reasons=_reasons(facts.quarantine),

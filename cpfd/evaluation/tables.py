@@ -1,55 +1,53 @@
 """The result table, for a terminal and as Markdown."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cpfd.pages.formatting import decimal, share, signed, span
 from cpfd.pages.names import model_name
+from cpfd.reports.metrics import MetricsReport, Model
 
 RESULT_COLUMNS = ("model", "macro-F1", "against alone", "not worse", "gap closed")
 
 
-def result_rows(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
+def result_rows(metrics: MetricsReport) -> dict[Model, list[str]]:
     """Cells under RESULT_COLUMNS for every model: macro-F1, and the difference against the student alone."""
     rows = {}
-    for model, scores in metrics["test"].items():
-        f1 = scores["macro_f1"]
-        rows[model] = [model_name(model), f"{decimal(f1['mean'], f1['std'])}\n{span(f1)}"]
-        if model in metrics["gap_closed"]:
-            difference = metrics["comparisons"][model]["none"]
-            closed = metrics["gap_closed"][model]["mean"]
+    for model, scores in metrics.test.items():
+        f1 = scores.macro_f1
+        rows[model] = [model_name(model), f"{decimal(f1.mean, f1.std)}\n{span(f1)}"]
+        if model != "teacher" and model in metrics.gap_closed:
+            difference = metrics.comparisons[model]["none"]
+            closed = metrics.gap_closed[model].mean
             rows[model] += [
-                f"{signed(difference['mean'])}\n{span(difference, signed)}",
-                share(difference["probability"]),
+                f"{signed(difference.mean)}\n{span(difference, signed)}",
+                share(difference.probability),
                 "-" if closed is None else share(closed),
             ]
     return rows
 
 
-def result_table(metrics: Mapping[str, Any]) -> Table:
+def result_table(metrics: MetricsReport) -> Table:
     """Tabulate the results for a terminal."""
     table = Table(
-        title=f"Macro-F1 on {metrics['clips']['test']} test clips, mean ± standard deviation over seeds,"
-        f" [{share(metrics['interval'])} interval]",
+        title=f"Macro-F1 on {metrics.clips.test} test clips, mean ± standard deviation over seeds,"
+        f" [{share(metrics.interval)} interval]",
         title_justify="left",
         box=SIMPLE_HEAD,
     )
     for column in RESULT_COLUMNS:
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for model, cells in result_rows(metrics).items():
-        table.add_row(*cells, style="bold" if model == metrics["shipped"]["method"] else "")
+        table.add_row(*cells, style="bold" if model == metrics.shipped.method else "")
     return table
 
 
-def result_markdown(metrics: Mapping[str, Any]) -> str:
+def result_markdown(metrics: MetricsReport) -> str:
     """Tabulate the results as Markdown."""
     lines = ["| " + " | ".join(RESULT_COLUMNS) + " |", "|---" + "|---:" * (len(RESULT_COLUMNS) - 1) + "|"]
     for model, cells in result_rows(metrics).items():
         flat = [cell.replace("\n", " ") for cell in cells] + [""] * (len(RESULT_COLUMNS) - len(cells))
-        if model == metrics["shipped"]["method"]:
+        if model == metrics.shipped.method:
             flat[0] = f"**{flat[0]}** (at the gate)"
         lines.append("| " + " | ".join(flat) + " |")
     return "\n".join(lines)

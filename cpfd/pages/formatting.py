@@ -21,9 +21,10 @@ def share(value: float) -> str:
     return f"{100 * value:.{1 if 0 < abs(value) < 0.01 else 0}f}{SPACE}%".replace("-", MINUS)
 
 
-def span(interval: Mapping[str, float], form: Callable[[float], str] = decimal) -> str:
-    """Format an interval {low, high}: [0.490, 0.530]."""
-    return f"[{form(interval['low'])}, {form(interval['high'])}]"
+def span(interval: Any, form: Callable[[float], str] = decimal) -> str:
+    """Format an interval, with `low` and `high`: [0.490, 0.530]."""
+    low, high = (interval["low"], interval["high"]) if isinstance(interval, Mapping) else (interval.low, interval.high)
+    return f"[{form(low)}, {form(high)}]"
 
 
 def duration(seconds: float) -> str:

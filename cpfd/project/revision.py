@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from ruamel.yaml.resolver import implicit_resolvers
@@ -19,7 +19,9 @@ from ruamel.yaml.resolver import implicit_resolvers
 from cpfd.errors import CpfdError
 from cpfd.params.load import parse_yaml
 from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
+from cpfd.reports.report import Report
 
+R = TypeVar("R", bound=Report)
 WORK_TREE = "work tree"
 ARTIFACT = "student"
 """The name of the exported student among the artifacts of dvc.yaml, and in the registry's tags."""
@@ -87,6 +89,14 @@ class Revision:
             return None if content is None else json.loads(content)
         except ValueError as error:
             raise CpfdError(f"{path} of {self.name}: not valid JSON: {error}") from None
+
+    def report(self, kind: type[R]) -> R | None:
+        """A report that git tracks; None where there is none.
+
+        Raises CpfdError where it was written by another version of CPFD.
+        """
+        content = self.read(kind.path)
+        return None if content is None else kind.parse(content, f"{kind.path} of {self.name}")
 
     def yaml(self, path: Path) -> Any:
         """The content of a YAML file that git tracks; an empty mapping where there is none."""

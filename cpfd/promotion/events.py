@@ -8,11 +8,15 @@ holds the stage. `gto show` and `dvc artifacts get` read the same.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from cpfd.project.revision import ARTIFACT, open_revision
+from cpfd.errors import CpfdError
+from cpfd.project.revision import ARTIFACT, Revision, open_revision
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
+from cpfd.reports.report import Report
+
+R = TypeVar("R", bound=Report)
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ def list_versions() -> list[dict[str, Any]]:
         if event.stage:
             continue
         revision = replace(project, name=event.tag, commit=event.commit)
-        metrics, gate = revision.json(MetricsReport.path) or {}, revision.json(GateReport.path) or {}
-        shipped = metrics.get("shipped", {})
+        metrics, gate = _readable(revision, MetricsReport), _readable(revision, GateReport)
+        scores = metrics.shipped.test.content() if metrics else {}
         versions.append(
             {
                 "version": event.version,
@@ -85,10 +89,10 @@ def list_versions() -> list[dict[str, Any]]:
                 "who": event.who,
                 "when": event.when.isoformat(),
                 "reason": event.reason,
-                "method": shipped.get("method"),
-                "seed": shipped.get("seed"),
-                "metrics": {**shipped.get("test", {}), "clips": metrics.get("clips", {}).get("test")},
-                "champion": gate.get("champion"),
+                "method": metrics.shipped.method if metrics else None,
+                "seed": metrics.shipped.seed if metrics else None,
+                "metrics": {**scores, "clips": metrics.clips.test if metrics else None},
+                "champion": gate.champion if gate else None,
                 "served": [
                     {"stage": each.stage, "who": each.who, "when": each.when.isoformat(), "reason": each.reason}
                     for each in events
@@ -97,3 +101,11 @@ def list_versions() -> list[dict[str, Any]]:
             }
         )
     return versions[::-1]
+
+
+def _readable(revision: Revision, kind: type[R]) -> R | None:
+    """A report of a version; None where another version of CPFD wrote it: what is registered is listed all the same."""
+    try:
+        return revision.report(kind)
+    except CpfdError:
+        return None

@@ -108,27 +108,24 @@ def rollback(stage: Stage, *, version: str | None = None, reason: str | None = N
         return Outcome(version, stage, current, tags, remote)
 
 
-def _reports(revision: Revision) -> tuple[dict[str, Any], dict[str, Any]]:
+def _reports(revision: Revision) -> tuple[GateReport, MetricsReport]:
     """The gate's verdict and the metrics of a revision; refuses a rejection."""
-    gate, metrics = revision.json(GateReport.path), revision.json(MetricsReport.path)
+    gate, metrics = revision.report(GateReport), revision.report(MetricsReport)
     if gate is None or metrics is None:
         raise CpfdError(
             f"{revision.name} has no {MetricsReport.path if gate else GateReport.path}: run `dvc repro` and commit it"
         )
-    if not gate["passed"]:
-        failed = [rule for rule in gate["rules"] if not rule["passed"]]
+    if not gate.passed:
         sentences = [
-            rule["description"]
-            + (f" {rule['value']:.3f}" if rule["value"] is not None else "")
-            + f" (limit {rule['limit']:g})"
-            for rule in failed
+            rule.description + (f" {rule.value:.3f}" if rule.value is not None else "") + f" (limit {rule.limit:g})"
+            for rule in gate.failed
         ]
         raise CpfdError(f"the gate of {revision.name} has not passed: {'; '.join(sentences)}")
     return gate, metrics
 
 
-def _refuse_other_champion(revision: Revision, gate: Mapping[str, Any], holder: Event | None) -> None:
-    judged, serving = gate.get("champion"), holder.version if holder else None
+def _refuse_other_champion(revision: Revision, gate: GateReport, holder: Event | None) -> None:
+    judged, serving = gate.champion, holder.version if holder else None
     if judged != serving:
         raise CpfdError(
             f"the gate of {revision.name} was held against {judged or 'no champion'}, but {serving or 'no version'} is"
@@ -164,24 +161,24 @@ def _registration_message(
     version: str,
     reason: str | None,
     revision: Revision,
-    gate: Mapping[str, Any],
-    metrics: Mapping[str, Any],
+    gate: GateReport,
+    metrics: MetricsReport,
     model: Mapping[str, Any],
 ) -> str:
-    shipped = metrics["shipped"]
+    shipped = metrics.shipped
     lines = [
-        f"{ARTIFACT} {version}: {shipped['method']}, seed {shipped['seed']}, macro-F1"
-        f" {shipped['test']['macro_f1']:.3f} on {metrics['clips']['test']} test clips",
+        f"{ARTIFACT} {version}: {shipped.method}, seed {shipped.seed}, macro-F1"
+        f" {shipped.test.macro_f1:.3f} on {metrics.clips.test} test clips",
         "",
         *([f"Reason: {reason}"] if reason else []),
         f"Data set: {revision.params['dataset']['name']}",
         f"Model: {model['files']} files, {model['bytes'] / 1e6:.1f} MB, md5 {model['md5']}",
-        f"Champion: {gate.get('champion') or 'none'}",
+        f"Champion: {gate.champion or 'none'}",
         "Gate: passed",
         *(
-            f"- {rule['name']}: {'' if rule['value'] is None else format(rule['value'], '.4g') + ' '}"
-            f"(limit {rule['comparison']} {rule['limit']:g})"
-            for rule in gate["rules"]
+            f"- {rule.name}: {'' if rule.value is None else format(rule.value, '.4g') + ' '}"
+            f"(limit {rule.comparison} {rule.limit:g})"
+            for rule in gate.rules
         ),
     ]
     return "\n".join(lines) + "\n"

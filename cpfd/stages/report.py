@@ -3,10 +3,15 @@
 import pandas as pd
 
 from cpfd.evaluation.report import Facts, render_page
-from cpfd.files import read_json, read_table, written_aside
+from cpfd.files import read_table, written_aside
 from cpfd.pages.captions import CAPTIONS, EVIDENCE
 from cpfd.params.load import load_params
-from cpfd.paths import CONFIDENCE, CONTENT, REPORTS, VALIDATED
+from cpfd.paths import CONTENT, REPORTS, VALIDATED
+from cpfd.reports.champion import read_champion
+from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.gate import GateReport
+from cpfd.reports.metrics import MetricsReport
+from cpfd.reports.validation import ValidationReport
 from cpfd.stages import run
 
 
@@ -15,13 +20,12 @@ def main() -> None:
     plots = [REPORTS / "plots" / f"{name}.png" for name in CAPTIONS]
     page = render_page(
         Facts(
-            metrics=read_json(REPORTS / "metrics.json"),
-            gate=read_json(REPORTS / "gate.json"),
-            champion=read_json(REPORTS / "champion.json"),
-            validation=read_json(REPORTS / "validation.json"),
-            dataset=read_json(VALIDATED / "dataset.json"),
+            metrics=MetricsReport.read(),
+            gate=GateReport.read(),
+            champion=read_champion(),
+            validation=ValidationReport.read(),
+            confidence=ConfidenceReport.read(),
             quarantine=pd.concat([read_table(folder / "quarantine.parquet") for folder in (VALIDATED, CONTENT)]),
-            confidence=read_json(CONFIDENCE / "summary.json"),
             # A class may well be called 1 or null.
             per_class=pd.read_csv(REPORTS / "plots" / "per_class.csv", dtype={"class": str}, keep_default_na=False),
             plots=[path for path in plots if path.exists()],  # multi-label data have no confusion matrix

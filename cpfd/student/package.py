@@ -1,6 +1,7 @@
 """The package that is shipped: a student with its backbones, its processor and its model card."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,24 @@ from jinja2 import Environment, StrictUndefined
 
 from cpfd.features.backbones import load_tokenizer
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification, build_model
+from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.gate import GateReport
+from cpfd.reports.metrics import MetricsReport
 from cpfd.student.processing import XVlmProcessor
 from cpfd.student.student import Student
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the model card tells besides the network's own configuration."""
+
+    dataset: Mapping[str, Any]
+    """data/validated/dataset.json."""
+    metrics: MetricsReport
+    gate: GateReport
+    confidence: ConfidenceReport
+    parameters: str
+    """params.yaml, as text."""
 
 
 def assemble_student(trained: Path) -> Student:
@@ -29,13 +46,14 @@ def assemble_student(trained: Path) -> Student:
     return Student(network, XVlmProcessor(tokenizer, config.frames, config.size, config.max_tokens))
 
 
-def write_package(student: Student, folder: Path, card: Mapping[str, Any]) -> None:
-    """Write network, processor and model card (from the facts in `card`) to a new `folder`."""
+def write_package(student: Student, folder: Path, card: CardFacts) -> None:
+    """Write network, processor and model card to a new `folder`."""
     student.network.save_pretrained(folder)
     student.processor.save_pretrained(folder)
     template = files("cpfd.student").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    text = environment.from_string(template).render(config=student.network.config, **card)
+    facts = {"config": student.network.config, "shipped": card.metrics.shipped, **vars(card)}
+    text = environment.from_string(template).render(facts)
     (folder / "README.md").write_text(text, encoding="utf-8")

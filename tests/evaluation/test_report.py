@@ -12,10 +12,12 @@ from ruamel.yaml import YAML
 
 from cpfd.evaluation.tables import result_table
 from cpfd.evaluation.verdict import verdict
-from cpfd.files import read_json, write_json, write_table
+from cpfd.files import write_table
+from cpfd.reports.gate import GateReport
+from cpfd.reports.metrics import GapClosed, MetricsReport
 from cpfd.stages import evaluate, report
 from tests.support.page import Page
-from tests.support.trained import write_gated_project
+from tests.support.trained import confidence_report, write_gated_project
 
 SECTIONS = ["results", "comparisons", "plots", "gate", "validation", "classes", "distillability", "parameters", "data"]
 
@@ -55,10 +57,10 @@ def test_the_page_is_complete_and_needs_no_network(project: Path) -> None:
 def test_the_page_tells_the_numbers_of_the_run(project: Path) -> None:
     page = reported()
 
-    metrics = read_json(Path("reports/metrics.json"))
+    metrics = MetricsReport.read()
     assert "The posterior student passes all 7 rules of the gate" in page.text
-    for model in metrics["test"].values():
-        assert f"{model['macro_f1']['mean']:.3f}" in page.text
+    for scores in metrics.test.values():
+        assert f"{scores.macro_f1.mean:.3f}" in page.text
     assert "e.g. clip-0311: no video stream" in page.text
     assert "frame 7 cannot be decoded" in page.text
     assert "30 of 31 expectations are met" in page.text
@@ -109,10 +111,8 @@ def test_one_seed_of_the_student_alone_and_nothing_quarantined_is_a_report_too(p
     params["students"] = {"methods": ["none"], "seeds": [1]}
     params["distill"]["method"] = "none"
     YAML().dump(params, Path("params.yaml"))
-    write_json(
-        Path("data/confidence/summary.json"), read_json(Path("data/confidence/summary.json")) | {"method": "none"}
-    )
-    write_json(Path("reports/gate.json"), read_json(Path("reports/gate.json")) | {"method": "none", "seed": 1})
+    confidence_report("none").write()
+    GateReport.read().model_copy(update={"method": "none", "seed": 1}).write()
     for folder in (Path("data/validated"), Path("data/features/content")):
         write_table(folder / "quarantine.parquet", pd.DataFrame(columns=["table", "video_id", "reason"], dtype=object))
     evaluate.main()
@@ -135,33 +135,31 @@ def test_the_same_inputs_give_the_same_page(project: Path) -> None:
 
 
 def test_a_student_without_teacher_is_not_compared_with_itself(project: Path) -> None:
-    metrics, gate = read_json(Path("reports/metrics.json")), read_json(Path("reports/gate.json")) | {"method": "none"}
+    gate = GateReport.read().model_copy(update={"method": "none"})
 
-    sentence = verdict(metrics, gate)
+    sentence = verdict(MetricsReport.read(), gate)
 
     assert sentence.startswith("The student alone passes all 7 rules of the gate: macro-F1 0.")
     assert "against" not in sentence
 
 
 def test_an_unclosable_gap_is_explained(project: Path) -> None:
-    path = Path("reports/metrics.json")
-    metrics = read_json(path)
     why = "the teacher is not better than the student alone"
-    metrics["gap_closed"] = {
-        method: {"mean": None, "low": None, "high": None, "reason": why} for method in metrics["gap_closed"]
-    }
-    write_json(path, metrics)
+    unclosable = GapClosed(mean=None, low=None, high=None, reason=why)
+    found = MetricsReport.read()
+    metrics = found.model_copy(update={"gap_closed": dict.fromkeys(found.gap_closed, unclosable)})
+    metrics.write()
 
     report.main()
 
     assert Path("reports/index.html").read_text(encoding="utf-8").count(why) == 1
-    assert "gap" not in verdict(metrics, read_json(Path("reports/gate.json")))
+    assert "gap" not in verdict(metrics, GateReport.read())
 
 
 def test_the_terminal_shows_every_model_within_80_columns(project: Path) -> None:
     console = Console(width=80, file=io.StringIO())
 
-    console.print(result_table(read_json(Path("reports/metrics.json"))))
+    console.print(result_table(MetricsReport.read()))
 
     text = console.file.getvalue()
     assert "…" not in text

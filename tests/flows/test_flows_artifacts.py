@@ -18,10 +18,13 @@ from cpfd.datasets.contract import read_dataset
 from cpfd.errors import CpfdError
 from cpfd.evaluation.tables import result_markdown
 from cpfd.evaluation.verdict import verdict
-from cpfd.files import read_json, write_json, write_table
+from cpfd.files import write_table
 from cpfd.pages.environment import data_uri
 from cpfd.params.problems import check_params
 from cpfd.params.schema import Dataset
+from cpfd.reports.gate import GateReport, Rule
+from cpfd.reports.metrics import MetricsReport
+from cpfd.reports.validation import ValidationReport
 from cpfd.stages import evaluate, report
 from cpfd.validation.dataset import validate_dataset
 from flows import artifacts
@@ -69,13 +72,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Reports as the library writes them; below `failed`, those of a data set that does not pass validation."""
     folder = tmp_path_factory.mktemp("made")
     write_gated_project(folder, failed=frozenset({"class_f1_drop"}))
-    gate = read_json(folder / "reports/gate.json")
-    drop = {
-        "name": "champion_class_f1_drop",
-        "description": "largest loss of F1 in a class against the champion v1.2.0",
-    }
-    gate["rules"].append({**drop, "value": 0.21, "comparison": "<=", "limit": 0.5, "passed": True, "note": "in a|<b>"})
-    write_json(folder / "reports/gate.json", {**gate, "champion": "v1.2.0"})
+    gate = GateReport.read(folder / GateReport.path)
+    drop = Rule(
+        name="champion_class_f1_drop",
+        description="largest loss of F1 in a class against the champion v1.2.0",
+        value=0.21,
+        comparison="<=",
+        limit=0.5,
+        passed=True,
+        note="in a|<b>",
+    )
+    judged = gate.model_copy(update={"champion": "v1.2.0", "rules": [*gate.rules, drop]})
+    judged.write(folder / GateReport.path)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         evaluate.main()
@@ -126,7 +134,7 @@ def test_a_run_shows_what_came_out_of_it_on_the_stages_that_it_came_from(
     monkeypatch.setenv("ACCESS_TOKEN", "hunter2")
     project.run("dvc", "remote", "add", "--local", "vault", "ssh://nobody@localhost/vault")
     project.run("dvc", "remote", "modify", "--local", "vault", "password", "hunter2")
-    metrics, gate = (read_json(made / "reports" / f"{name}.json") for name in ("metrics", "gate"))
+    metrics, gate = MetricsReport.read(made / MetricsReport.path), GateReport.read(made / GateReport.path)
 
     for message in ("4 stages ran, 0 cached", "0 stages ran, 4 cached"):
         state = run(isolated=True)
@@ -183,9 +191,9 @@ def test_a_data_set_that_fails_shows_why_once(project: Toy, made: Path) -> None:
     assert "expected at most 0 of the clips in quarantine" in str(text.data)
     assert f"`.prefect/reports/{flow_run_id(state)}/validation/index.html` in the project" in str(text.data)
     assert pages(state, project).keys() == {f"validation/{each.name}" for each in (failed / "validation").iterdir()}
-    unmet = [each for each in read_json(failed / "validation.json")["expectations"] if not each["success"]]
+    unmet = ValidationReport.read(failed / "validation.json").unmet
     rows = json.loads(str(table.data))
-    assert [row["remedy"] for row in rows] == [each["remedy"] for each in unmet]
+    assert [row["remedy"] for row in rows] == [each.remedy for each in unmet]
     assert rows[0].keys() == {"severity", "suite", "column", "observed", "expected", "remedy"}
 
     (project.folder / "validate.sh").unlink()
@@ -210,7 +218,8 @@ def test_what_cannot_be_shown_is_named_and_fails_nothing(project: Toy, monkeypat
     assert state.message == "4 stages ran, 0 cached"
     assert set(shown(state)) == {"validation-my-pets", "plots", "report"}
     assert "Prefect's UI will not show the results: ConnectError: no connection" in logs(state)
-    assert "Prefect's UI will not show the gate's verdict: KeyError: 'method'" in logs(state)
+    assert "Prefect's UI will not show the gate's verdict: CpfdError: " in logs(state)
+    assert "reports/gate.json: written by another version of CPFD" in logs(state)
 
 
 @pytest.fixture

@@ -31,11 +31,15 @@ from cpfd.features.backbones import (
 from cpfd.features.store import FeatureStore
 from cpfd.features.text import join_text, tokenize
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification, build_model
-from cpfd.student.package import assemble_student, write_package
+from cpfd.reports.gate import GateReport, Rule
+from cpfd.reports.metrics import MetricsReport
+from cpfd.student.package import CardFacts, assemble_student, write_package
 from cpfd.student.student import Student
 from cpfd.training.batches import ClipDataset
 from cpfd.training.fit import network_config, predict_logits
+from tests.support.project import ROOT
 from tests.support.small import CLASSES, ONE_LAYER, VIT, Extracted, extract, save_text, save_vision, small_params
+from tests.support.trained import confidence_report
 
 VISION = {
     "vit": VIT,
@@ -250,25 +254,16 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 # the package that is shipped
 
-SCORES = {"macro_f1": {"mean": 0.71, "low": 0.61, "high": 0.81}}
-CARD: dict[str, Any] = {
-    "dataset": {"name": "small", "version": "0123456789abcdef"},
-    "metrics": {"clips": {"test": 4}, "interval": 0.95, "test": {"teacher": SCORES, "none": SCORES, "pfd": SCORES}},
-    "shipped": {
-        "method": "pfd",
-        "seed": 3,
-        "test": {"macro_f1": 0.702, "accuracy": 0.733, "calibration_error": 0.044},
-    },
-    "gate": {
-        "passed": False,
-        "rules": [
-            {"description": "macro-F1", "value": 0.702, "comparison": ">=", "limit": 0.9, "passed": False, "note": ""},
-            {"description": "time", "value": None, "comparison": "<=", "limit": 9, "passed": True, "note": "measured"},
-        ],
-    },
-    "confidence": {"why": "labels look clean"},
-    "parameters": "train:\n  epochs: 3\n",
-}
+METRICS = MetricsReport.read(ROOT / MetricsReport.path)
+RULE = Rule(name="f1", description="macro-F1", value=0.702, comparison=">=", limit=0.9, passed=False, note="")
+TIME = Rule(name="t", description="time", value=None, comparison="<=", limit=9, passed=True, note="measured")
+CARD = CardFacts(
+    dataset={"name": "small", "version": "0123456789abcdef"},
+    metrics=METRICS,
+    gate=GateReport(passed=False, method="pfd", seed=3, champion=None, rules=[RULE, TIME]),
+    confidence=confidence_report("pfd"),
+    parameters="train:\n  epochs: 3\n",
+)
 
 
 def package(model: XVlmForVideoClassification, folder: Path) -> Path:
@@ -325,15 +320,18 @@ def test_a_new_network_starts_from_pretrained_backbones(tmp_path: Path) -> None:
 
 
 def test_the_model_card_tells_the_facts(store: FeatureStore, tmp_path: Path) -> None:
+    f1, own = METRICS.test[METRICS.shipped.method].macro_f1, METRICS.shipped.test
+
     card = (package(new_model(store), tmp_path) / "README.md").read_text()
+
     for fact in (
         "`small`, version `0123456789abcdef`",
         "2 frames and text\n(title) into 3 classes:\ncat, dog, eel.",
-        "pfd, seed 3 (labels look clean)",
+        f"{METRICS.shipped.method}, seed {METRICS.shipped.seed} (28% of labels are noise)",
         f"| vision backbone | {EFFICIENTNET} |",
         f"| text backbone | {MINILM} |",
-        "| pfd (shipped) | 0.710 | 0.610 to 0.810 |",
-        "macro-F1 0.702, accuracy 0.733,\ncalibration error 0.044",
+        f"| {METRICS.shipped.method} (shipped) | {f1.mean:.3f} | {f1.low:.3f} to {f1.high:.3f} |",
+        f"macro-F1 {own.macro_f1:.3f}, accuracy {own.accuracy:.3f},\ncalibration error {own.calibration_error:.3f}",
         "## Gate: not passed",
         "| macro-F1 | 0.702 | >= 0.9 | failed |",
         "| time | measured | <= 9 | passed |",
