@@ -29,8 +29,6 @@ def review(
 
     Example: cpfd review main my-branch --format html --output review.html
     """
-    import json
-
     from cpfd.files import written_aside
     from cpfd.review import report
     from cpfd.review.results import read_plots
@@ -39,7 +37,7 @@ def review(
     facts = report.review(**sides)
     images = {side: read_plots(revision) for side, revision in sides.items()} if plots or form == "html" else {}
     if form == "json":
-        text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+        text = report.to_json(facts)
     else:
         text = report.to_markdown(facts) if form == "md" else report.to_html(facts, images)
     if output is None:

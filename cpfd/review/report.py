@@ -1,5 +1,6 @@
-"""The report of `cpfd review`: its sections, the verdict, and the report as Markdown and as a page."""
+"""The report of `cpfd review`: its sections, the verdict, and the report as JSON, as Markdown and as a page."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from cpfd.project import lock
 from cpfd.project.forecast import forecast
 from cpfd.project.graph import families
 from cpfd.project.revision import Revision, git, open_revision
+from cpfd.reports.metrics import Difference, GapClosed
+from cpfd.reports.report import Part
 from cpfd.review import code, data, parameters, results
 
 MARKER = "<!-- cpfd review -->"
@@ -92,6 +95,15 @@ def verdict(facts: Mapping[str, Any]) -> str:
         return "Nothing changed that the pipeline depends on" + "".join(f"; {part}" for part in parts[2:] if part) + "."
     sentence = "; ".join(part for part in parts if part)
     return f"{sentence[:1].upper()}{sentence[1:]}."
+
+
+def to_json(facts: Mapping[str, Any]) -> str:
+    """The report as JSON."""
+
+    def plain_value(value: Any) -> Any:
+        return value.content() if isinstance(value, Part) else str(value)
+
+    return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=plain_value) + "\n"
 
 
 def to_markdown(facts: Mapping[str, Any]) -> str:
@@ -241,20 +253,20 @@ def _scores(facts: Mapping[str, Any]) -> str:
     if difference is None:
         told = f"{decimal(old['macro_f1'])} → {decimal(new['macro_f1'])} (no paired interval)"
         return f"shipped macro-F1{method} {told}"
-    if difference["mean"] == difference["low"] == difference["high"] == 0:
+    if difference.mean == difference.low == difference.high == 0:
         return f"shipped macro-F1{method} {decimal(new['macro_f1'])} as before"
     paired = facts["results"]["paired"]
     on = f" on the {paired['clips']} clips that both have" if any(paired["left_out"].values()) else ""
     told = (
         f"{decimal(old['macro_f1'])} → {decimal(new['macro_f1'])}"
-        f" ({signed(difference['mean'])} {span(difference, signed)}, paired{on})"
+        f" ({signed(difference.mean)} {span(difference, signed)}, paired{on})"
     )
     return f"shipped macro-F1{method} {told}{'' if shown(difference) else ', not shown to differ'}"
 
 
-def shown(difference: Mapping[str, float]) -> bool:
+def shown(difference: Difference) -> bool:
     """Whether an interval leaves out zero."""
-    return difference["low"] > 0 or difference["high"] < 0
+    return difference.low > 0 or difference.high < 0
 
 
 def _gates(gate: Mapping[str, Any] | None) -> str:
@@ -273,16 +285,16 @@ def _gates(gate: Mapping[str, Any] | None) -> str:
 def evidence(found: Mapping[str, Any]) -> list[dict[str, str]]:
     """What results rest on, as rows of `name`, `old`, `new`: shipped student, gap closed, the teacher, data checks."""
 
-    def gap(each: Mapping[str, Any]) -> str:
-        if each["mean"] is None:
+    def gap(each: GapClosed) -> str:
+        if each.mean is None:
             return "no gap"
-        return f"{share(each['mean'])} {'(no interval)' if each['low'] is None else span(each, share)}"
+        return f"{share(each.mean)} {'(no interval)' if each.low is None else span(each, share)}"
 
     shipped, teacher, checks = found["shipped"], found["confidence"], found["validation"]
     rows: list[tuple[str, Mapping[str, Any], Callable[[Any], str]]] = [
         ("shipped student", shipped, lambda each: f"{each['name']}, seed {each['seed']}"),
-        ("its test macro-F1", shipped, lambda each: decimal(each["student"]["macro_f1"])),
-        ("its calibration error", shipped, lambda each: decimal(each["student"]["calibration_error"])),
+        ("its test macro-F1", shipped, lambda each: decimal(each["student"].macro_f1)),
+        ("its calibration error", shipped, lambda each: decimal(each["student"].calibration_error)),
         *((f"gap closed by {model_name(name)}", each, gap) for name, each in found["gap_closed"].items()),
         ("label noise eta", teacher, lambda each: decimal(each["eta"])),
         ("gain of the teacher", teacher, lambda each: signed(each["gain"])),
@@ -329,13 +341,13 @@ def _template(name: str, *, html: bool) -> Any:
     )
 
 
-def judged(difference: Mapping[str, float] | None) -> str:
+def judged(difference: Difference | None) -> str:
     """Say in words what an interval shows."""
     if difference is None:
         return ""
-    if difference["low"] == difference["high"] == difference["mean"] == 0:
+    if difference.low == difference.high == difference.mean == 0:
         return "same"
-    return ("better" if difference["low"] > 0 else "worse") if shown(difference) else "not shown to differ"
+    return ("better" if difference.low > 0 else "worse") if shown(difference) else "not shown to differ"
 
 
 def basis(paired: Mapping[str, Any]) -> str:

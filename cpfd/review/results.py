@@ -18,13 +18,16 @@ from cpfd.paths import CONTENT, LOCK_FILE, MODELS, REPORTS
 from cpfd.project.revision import Revision
 from cpfd.reports.confidence import ConfidenceReport
 from cpfd.reports.gate import GateReport
-from cpfd.reports.metrics import MetricsReport
+from cpfd.reports.metrics import Difference, GapClosed, MetricsReport
+from cpfd.reports.report import Report
 from cpfd.reports.validation import ValidationReport
 
 if TYPE_CHECKING:
     from cpfd.evaluation.results import Split
 
+R = TypeVar("R", bound=Report)
 T = TypeVar("T")
+Sides = Mapping[str, MetricsReport | None]
 SCORES = ("macro_f1", "weighted_f1", "accuracy", "calibration_error")
 _IMAGE = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*\.png")  # a name is written to disk, so none leads out of a folder
 MIN_SHARED = 0.5
@@ -41,14 +44,17 @@ def changed_results(base: Revision, head: Revision) -> dict[str, Any]:
     `shipped`: method, its `name`, seed, macro-F1 of the method (mean over seeds) and of the shipped student alone, and
     the `difference` between the two methods. `paired`: what the differences are computed from, {clips, left_out: {old,
     new}, seeds, interval, samples}, or None; `note` then says why. `gap_closed` by method; `confidence` and
-    `validation`: evidence of the teacher, and the data checks.
+    `validation`: evidence of the teacher, and the data checks. A report that another version of CPFD wrote counts as
+    none; of metrics.json, `note` says so.
     """
-    metrics = {side: revision.json(MetricsReport.path) for side, revision in _both(base, head).items()}
+    metrics, notes = _read(MetricsReport, base, head)
+    checks, _ = _read(ValidationReport, base, head)
     paired: dict[str, Any] | None = None
-    differences: dict[str, dict[str, float]] = {}
-    note: str | None = None
+    differences: dict[str, Difference] = {}
+    note = notes[0] if notes else None
     try:
-        paired, differences = _paired(base, head, metrics["old"], metrics["new"])
+        if not notes:
+            paired, differences = _paired(base, head, metrics["old"], metrics["new"])
     except CpfdError as error:
         note = str(error)
     except (KeyError, OSError, ValueError) as error:  # files of another version of CPFD, or damaged ones
@@ -58,8 +64,8 @@ def changed_results(base: Revision, head: Revision) -> dict[str, Any]:
             path.as_posix(): {side: _state(revision, path) for side, revision in _both(base, head).items()}
             for path in (MetricsReport.path, GateReport.path, ValidationReport.path)
         },
-        "interval": (metrics["new"] or metrics["old"] or {}).get("interval"),
-        "clips": {side: each and each["clips"]["test"] for side, each in metrics.items()},
+        "interval": next((each.interval for each in (metrics["new"], metrics["old"]) if each), None),
+        "clips": {side: each and each.clips.test for side, each in metrics.items()},
         "models": _models(metrics, differences),
         "shipped": {
             **{side: each and _shipped(each) for side, each in metrics.items()},
@@ -69,7 +75,7 @@ def changed_results(base: Revision, head: Revision) -> dict[str, Any]:
         "note": note,
         "gap_closed": _gap_closed(metrics),
         "confidence": {side: _evidence(revision) for side, revision in _both(base, head).items()},
-        "validation": {side: _validation(revision) for side, revision in _both(base, head).items()},
+        "validation": {side: each and _validation(each) for side, each in checks.items()},
     }
 
 
@@ -77,23 +83,25 @@ def changed_gate(base: Revision, head: Revision) -> dict[str, Any]:
     """Lay the gate's verdicts side by side: `old`, `new`: {passed, method, name, seed, champion} or None.
 
     `rules`: `name`, `description`, and of each side {value, comparison, limit, passed, note}, or None where that side's
-    gate has no such rule.
+    gate has no such rule. `notes`: reports that another version of CPFD wrote.
     """
-    gates = {side: revision.json(GateReport.path) for side, revision in _both(base, head).items()}
-    rules = {side: {rule["name"]: rule for rule in gate["rules"]} if gate else {} for side, gate in gates.items()}
+    gates, notes = _read(GateReport, base, head)
+    rules = {side: {rule.name: rule for rule in gate.rules} if gate else {} for side, gate in gates.items()}
     keys = ("value", "comparison", "limit", "passed", "note")
     return {
         **{side: gate and _verdict(gate) for side, gate in gates.items()},
         "rules": [
             {
                 "name": name,
-                "description": (rules["new"].get(name) or rules["old"][name]).get("description", ""),
+                "description": (rules["new"].get(name) or rules["old"][name]).description,
                 **{
-                    side: {key: of[name].get(key) for key in keys} if name in of else None for side, of in rules.items()
+                    side: {key: getattr(of[name], key) for key in keys} if name in of else None
+                    for side, of in rules.items()
                 },
             }
             for name in {**rules["new"], **rules["old"]}
         ],
+        "notes": notes,
     }
 
 
@@ -139,6 +147,19 @@ def _both(old: T, new: T) -> dict[str, T]:
     return {"old": old, "new": new}
 
 
+def _read(kind: type[R], base: Revision, head: Revision) -> tuple[dict[str, R | None], list[str]]:
+    """A report of both sides, None where there is none that this version of CPFD can read; and a note on each such."""
+    found: dict[str, R | None] = {}
+    notes = []
+    for side, revision in _both(base, head).items():
+        try:
+            found[side] = revision.report(kind)
+        except CpfdError as error:
+            found[side] = None
+            notes.append(str(error))
+    return found, notes
+
+
 def _state(revision: Revision, path: Path) -> str:
     content, recorded = revision.read(path), revision.hashes.get(path.as_posix())
     if content is None:
@@ -146,72 +167,73 @@ def _state(revision: Revision, path: Path) -> str:
     return "there" if recorded in (None, hashlib.md5(content, usedforsecurity=False).hexdigest()) else "altered"
 
 
-def _models(metrics: Mapping[str, Any], differences: Mapping[str, Any]) -> list[dict[str, Any]]:
-    tests = {side: each["test"] if each else {} for side, each in metrics.items()}
+def _models(metrics: Sides, differences: Mapping[str, Difference]) -> list[dict[str, Any]]:
+    tests = {side: each.test if each else {} for side, each in metrics.items()}
     return [
         {
             "model": model,
             "name": model_name(model),
-            **{score: {side: test.get(model, {}).get(score) for side, test in tests.items()} for score in SCORES},
+            **{
+                score: {side: getattr(test[model], score) if model in test else None for side, test in tests.items()}
+                for score in SCORES
+            },
             "difference": differences.get(model),
         }
         for model in {**tests["new"], **tests["old"]}
     ]
 
 
-def _shipped(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    shipped = metrics["shipped"]
-    method = shipped["method"]
+def _shipped(metrics: MetricsReport) -> dict[str, Any]:
+    shipped = metrics.shipped
     return {
-        "method": method,
-        "name": model_name(method),
-        "seed": shipped["seed"],
-        "macro_f1": metrics["test"][method]["macro_f1"]["mean"],
-        "student": shipped["test"],
+        "method": shipped.method,
+        "name": model_name(shipped.method),
+        "seed": shipped.seed,
+        "macro_f1": metrics.test[shipped.method].macro_f1.mean,
+        "student": shipped.test,
     }
 
 
-def _gap_closed(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    gaps = {side: each["gap_closed"] if each else {} for side, each in metrics.items()}
+def _gap_closed(metrics: Sides) -> dict[str, dict[str, GapClosed | None]]:
+    gaps = {side: each.gap_closed if each else {} for side, each in metrics.items()}
     return {
         method: {side: each.get(method) for side, each in gaps.items()} for method in {**gaps["new"], **gaps["old"]}
     }
 
 
 def _evidence(revision: Revision) -> dict[str, Any] | None:
-    """What the confidence stage found out about the teacher; None where the cache lacks it."""
+    """What the confidence stage found out about the teacher; None where the cache lacks it or it cannot be read."""
     path = revision.cached(ConfidenceReport.path)
     if path is None:
         return None
-    summary = read_json(path)
-    return {key: summary.get(key) for key in ("eta", "gain", "temperature", "method", "why")}
-
-
-def _validation(revision: Revision) -> dict[str, Any] | None:
-    report = revision.json(ValidationReport.path)
-    if report is None:
+    try:
+        report = ConfidenceReport.read(path)
+    except CpfdError:
         return None
-    unmet = [each for each in report["expectations"] if not each["success"]]
+    return {key: getattr(report, key) for key in ("eta", "gain", "temperature", "method", "why")}
+
+
+def _validation(report: ValidationReport) -> dict[str, Any]:
     return {
-        "passed": report["passed"],
-        "quarantined": report["quarantine"]["clips"],
-        "unmet": [{key: each.get(key) for key in ("expected", "observed", "severity")} for each in unmet],
+        "passed": report.passed,
+        "quarantined": report.quarantine.clips,
+        "unmet": [{key: getattr(each, key) for key in ("expected", "observed", "severity")} for each in report.unmet],
     }
 
 
-def _verdict(gate: Mapping[str, Any]) -> dict[str, Any]:
+def _verdict(gate: GateReport) -> dict[str, Any]:
     return {
-        "passed": gate["passed"],
-        "method": gate["method"],
-        "name": model_name(gate["method"]),
-        "seed": gate["seed"],
-        "champion": gate.get("champion"),
+        "passed": gate.passed,
+        "method": gate.method,
+        "name": model_name(gate.method),
+        "seed": gate.seed,
+        "champion": gate.champion,
     }
 
 
 def _paired(
-    base: Revision, head: Revision, old_metrics: Mapping[str, Any] | None, new_metrics: Mapping[str, Any] | None
-) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    base: Revision, head: Revision, old_metrics: MetricsReport | None, new_metrics: MetricsReport | None
+) -> tuple[dict[str, Any], dict[str, Difference]]:
     """Bootstrap macro-F1 of new minus old by model, and of the `shipped` methods, on what both sides have.
 
     Raises CpfdError that says why there is nothing to pair.
@@ -244,12 +266,12 @@ def _paired(
     drawn = bootstrap.resample_macro_f1(targets, logits, task, clusters, settings.bootstrap_samples, settings.seed)
     observed = {name: np.mean([metrics.macro_f1(targets, run, task) for run in runs]) for name, runs in logits.items()}
     pairs = {model: (model, model) for model in new.logits if model in old.logits}
-    pairs["shipped"] = (old_metrics["shipped"]["method"], new_metrics["shipped"]["method"])
+    pairs["shipped"] = (old_metrics.shipped.method, new_metrics.shipped.method)
     differences = {}
     for name, (before, after) in pairs.items():
         mean = float(observed[f"new {after}"] - observed[f"old {before}"])
         of_new, of_old = drawn[f"new {after}"], drawn[f"old {before}"]
-        differences[name] = bootstrap.difference(mean, of_new, of_old, settings.interval).content()
+        differences[name] = bootstrap.difference(mean, of_new, of_old, settings.interval)
     paired = {
         "clips": shape[1],
         "left_out": {"old": len(old.video_ids) - shape[1], "new": len(new.video_ids) - shape[1]},
@@ -261,7 +283,7 @@ def _paired(
     return paired, differences
 
 
-def _test_split(revision: Revision, metrics: Mapping[str, Any]) -> tuple["Split", list[int]]:
+def _test_split(revision: Revision, metrics: MetricsReport) -> tuple["Split", list[int]]:
     """The test split as stage evaluate saw it, from DVC's cache, and the seeds of its students.
 
     Raises CpfdError where the cache lacks a part of it, or where it is not what metrics.json was made of.
@@ -289,7 +311,7 @@ def _test_split(revision: Revision, metrics: Mapping[str, Any]) -> tuple["Split"
     split = build_split("test", pd.read_parquet(found[index]), dataset["classes"], dataset["task"], tables)
     for model, runs in split.logits.items():
         scored = float(np.mean([macro_f1(split.targets, run, split.task) for run in runs]))
-        stated = metrics["test"].get(model, {}).get("macro_f1", {}).get("mean")
+        stated = next((each.macro_f1.mean for name, each in metrics.test.items() if name == model), None)
         if stated is None or abs(scored - stated) > _TOLERANCE:
             raise CpfdError(
                 f"{MetricsReport.path} of {revision.name} was not made from the logits that {LOCK_FILE} records there"

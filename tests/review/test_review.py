@@ -21,7 +21,7 @@ from cpfd.errors import CpfdError
 from cpfd.evaluation import bootstrap
 from cpfd.files import read_json, write_table
 from cpfd.project.revision import open_revision
-from cpfd.review.report import MARKER, MAX_MARKDOWN, open_sides, to_markdown
+from cpfd.review.report import MARKER, MAX_MARKDOWN, open_sides, review, to_json, to_markdown
 from cpfd.review.results import changed_results
 from cpfd.stages import evaluate
 from tests.support.markdown import rendered
@@ -189,7 +189,7 @@ def test_the_interval_is_the_paired_bootstrap_of_the_seeds_that_both_sides_have(
     assert found["paired"]["clips"] == len(test)
     (pfd,) = [row for row in found["models"] if row["model"] == "pfd"]
     assert pfd["difference"] == pytest.approx(
-        bootstrap.difference(f1["new"] - f1["old"], drawn["new"], drawn["old"], 0.95)
+        bootstrap.difference(f1["new"] - f1["old"], drawn["new"], drawn["old"], 0.95).content()
     )
     (teacher,) = [row for row in found["models"] if row["model"] == "teacher"]
     assert teacher["difference"] == {"mean": 0, "low": 0, "high": 0, "probability": 1}
@@ -427,8 +427,8 @@ def test_seeds_and_clips_of_one_side_alone_are_left_out(trained: Any) -> None:
     assert found["paired"]["left_out"]["old"] > 0
     assert found["paired"]["left_out"]["new"] == 0
     # The same logits on the same clips, seed by seed: whatever the two metrics.json say, nothing differs.
-    assert {row["macro_f1"]["old"]["mean"] == row["macro_f1"]["new"]["mean"] for row in found["models"]} == {False}
-    assert all(row["difference"]["low"] == row["difference"]["high"] == 0 for row in found["models"])
+    assert {row["macro_f1"]["old"].mean == row["macro_f1"]["new"].mean for row in found["models"]} == {False}
+    assert all(row["difference"].low == row["difference"].high == 0 for row in found["models"])
 
 
 @pytest.mark.parametrize(("change", "reason"), [(replace_most, "test splits share"), (relabel_one, "another label")])
@@ -441,3 +441,21 @@ def test_other_tests_have_no_paired_interval(trained: Any, change: Any, reason: 
     assert found["paired"] is None
     assert found["shipped"]["difference"] is None
     assert found["shipped"]["new"]["macro_f1"] > 0
+
+
+def test_reports_of_another_version_end_in_a_note(trained: Any) -> None:
+    trained(change_nothing)
+    for name in ("metrics", "gate"):
+        Path(f"reports/{name}.json").write_text('{"passed": true}\n')
+
+    found = review(open_revision("HEAD"), open_revision(None))
+
+    told = "reports/{}.json of work tree: written by another version of CPFD"
+    assert {"results", "gate"} & found["errors"].keys() == set()
+    assert told.format("metrics") in found["results"]["note"]
+    assert found["results"]["shipped"]["new"] is None
+    assert all(row["macro_f1"]["new"] is None for row in found["results"]["models"])
+    assert told.format("gate") in found["gate"]["notes"][0]
+    assert told.format("metrics") in to_markdown(found)
+    assert told.format("gate") in to_markdown(found)
+    assert json.loads(to_json(found))["results"]["models"][0]["macro_f1"]["old"]["mean"] > 0
