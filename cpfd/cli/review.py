@@ -30,16 +30,16 @@ def review(
     Example: cpfd review main my-branch --format html --output review.html
     """
     from cpfd.files import written_aside
-    from cpfd.review import report
+    from cpfd.review import rendering, report
     from cpfd.review.results import read_plots
 
     sides = dict(zip(("base", "head"), report.open_sides(base, head), strict=True))
     facts = report.review(**sides)
     images = {side: read_plots(revision) for side, revision in sides.items()} if plots or form == "html" else {}
     if form == "json":
-        text = report.to_json(facts)
+        text = rendering.to_json(facts)
     else:
-        text = report.to_markdown(facts) if form == "md" else report.to_html(facts, images)
+        text = rendering.to_markdown(facts) if form == "md" else rendering.to_html(facts, images)
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -21,7 +21,8 @@ from cpfd.errors import CpfdError
 from cpfd.evaluation import bootstrap
 from cpfd.files import read_json, write_table
 from cpfd.project.revision import open_revision
-from cpfd.review.report import MARKER, MAX_MARKDOWN, open_sides, review, to_json, to_markdown
+from cpfd.review.rendering import MARKER, MAX_MARKDOWN, to_json, to_markdown
+from cpfd.review.report import open_sides, review
 from cpfd.review.results import changed_results
 from cpfd.stages import evaluate
 from tests.support.markdown import rendered
