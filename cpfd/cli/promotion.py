@@ -139,7 +139,7 @@ def compare(
             with written_aside(page) as aside:
                 aside.write_text(duel_page.render_page(duel), encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps(duel.report, indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(duel.report.content(), indent=2, ensure_ascii=False, allow_nan=False))
         return
     console = Console()
     console.print(duel_page.result_table(duel.report))

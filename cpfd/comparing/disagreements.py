@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ from cpfd.files import read_json, read_table
 from cpfd.params.schema import Params
 from cpfd.paths import CONTENT, PACKAGE, RAW, VALIDATED
 from cpfd.project.revision import Revision
+from cpfd.reports.duel import ComparedRevisions, Differences, Disagreement, DuelReport, Latency, NamedRevision, Opinion
 from cpfd.student.student import Student
 from cpfd.student.trial import try_student
 
@@ -28,14 +28,9 @@ _FRAME_HEIGHT, _FRAME_WIDTH, _ROW_WIDTH, _GAP = 160, 320, 720, 2  # pixels: most
 
 @dataclass(frozen=True)
 class Duel:
-    """How two students did; `report` is what `cpfd compare --json` prints.
+    """How two students did; `videos` is the folder that a disagreement's `path` is relative to."""
 
-    `report` is that of `comparison.compare`, with `revisions`, `dataset`, `task`, `interval`, `latency_ms` (None
-    without a clip), `differ` (`count_differences`) and `disagreements` (`rank_disagreements`). `videos` is the folder
-    that a disagreement's `path` is relative to.
-    """
-
-    report: dict[str, Any]
+    report: DuelReport
     videos: Path
 
 
@@ -69,49 +64,40 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
     )
     slices = describe_clips(clips.table, index, videos)
     comparison = compare(pair, slices, params.evaluation, params.champion.min_slice_clips)
-    revisions = {
-        side: {"name": revision.name, "commit": revision.commit}
-        for side, revision in (("champion", champion), ("challenger", challenger))
-    }
-    return Duel(
-        {
-            "revisions": revisions,
-            "dataset": dataset,
-            "task": pair.task,
-            "interval": params.evaluation.interval,
-            **comparison.content(),
-            "latency_ms": _measure_latency(students, pair, params.gate.trial_clips, videos, threads),
-            "differ": count_differences(pair),
-            "disagreements": rank_disagreements(pair, disagreements),
-        },
-        videos,
+    report = DuelReport(
+        revisions=ComparedRevisions(champion=_named(champion), challenger=_named(challenger)),
+        dataset=dataset,
+        task=pair.task,
+        interval=params.evaluation.interval,
+        **dict(comparison),
+        latency_ms=_measure_latency(students, pair, params.gate.trial_clips, videos, threads),
+        differ=count_differences(pair),
+        disagreements=rank_disagreements(pair, disagreements),
     )
+    return Duel(report, videos)
 
 
-def count_differences(pair: Match) -> dict[str, int] | None:
-    """On how many `clips` the predictions differ, and on how many of them each is right; None without a comparison.
-
-    Right is as in `metrics.correct`: in every class.
-    """
+def count_differences(pair: Match) -> Differences | None:
+    """Count the clips on which the predictions differ; None without a comparison. Right is as in `metrics.correct`."""
     if not pair.logits:
         return None
     chosen = [metrics.predictions(logits, pair.task) for logits in pair.logits.values()]
     differ = (chosen[0] != chosen[1]).any(axis=1)
     right = {name: metrics.correct(pair.targets, logits, pair.task) for name, logits in pair.logits.items()}
-    return {"clips": int(differ.sum())} | {f"{name}_right": int((differ & each).sum()) for name, each in right.items()}
+    return Differences(
+        clips=int(differ.sum()),
+        champion_right=int((differ & right["champion"]).sum()),
+        challenger_right=int((differ & right["challenger"]).sum()),
+    )
 
 
-def rank_disagreements(pair: Match, count: int) -> list[dict[str, Any]]:
+def rank_disagreements(pair: Match, count: int) -> list[Disagreement]:
     """The `count` clips on which two students disagree most: other predictions first, then by distance and video_id.
 
     The distance is the largest difference between the probabilities that they give to one and the same event: for
     `single_label` the total variation distance, half the sum of the absolute differences over all classes; for
     `multi_label` the largest absolute difference in a class. Clips without any are left out, as are those that cannot
-    be judged (`comparison.match`).
-
-    Returns `video_id`, `path`, `text`, `label`, `differ`, `distance`, and for both students {champion, challenger} the
-    `predicted` classes, whether that is `right`, and the `probabilities` of the classes that it knows, most probable
-    first.
+    be judged (`contenders.match`).
     """
     if not pair.logits:
         return []
@@ -126,22 +112,23 @@ def rank_disagreements(pair: Match, count: int) -> list[dict[str, Any]]:
     order = np.lexsort((judged["video_id"].to_numpy(object), -distance, ~differ))
     known = {"champion": pair.champion.classes, "challenger": pair.challenger.classes}
 
-    def opinion(side: str, row: int) -> dict[str, Any]:
+    def opinion(side: str, row: int) -> Opinion:
         pairs = zip(pair.columns, chances[side][row].tolist(), strict=True)
         ranked = sorted(pairs, key=lambda each: -each[1])
-        return {
-            "predicted": [name for name, is_chosen in zip(pair.columns, chosen[side][row], strict=True) if is_chosen],
-            "right": bool(right[side][row]),
-            "probabilities": {name: chance for name, chance in ranked if name in known[side]},
-        }
+        return Opinion(
+            predicted=[name for name, is_chosen in zip(pair.columns, chosen[side][row], strict=True) if is_chosen],
+            right=bool(right[side][row]),
+            probabilities={name: chance for name, chance in ranked if name in known[side]},
+        )
 
     return [
-        {
+        Disagreement(
             **judged.loc[row, ["video_id", "path", "text", "label"]].to_dict(),
-            "differ": bool(differ[row]),
-            "distance": float(distance[row]),
-            **{side: opinion(side, row) for side in known},
-        }
+            differ=bool(differ[row]),
+            distance=float(distance[row]),
+            champion=opinion("champion", row),
+            challenger=opinion("challenger", row),
+        )
         for row in order[:count]
         if distance[row] > 0
     ]
@@ -168,6 +155,10 @@ def contact_sheet(video: Path) -> bytes:
     written, jpeg = cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     assert written
     return jpeg.tobytes()
+
+
+def _named(revision: Revision) -> NamedRevision:
+    return NamedRevision(name=revision.name, commit=revision.commit)
 
 
 def _bring_student(revision: Revision, target: Path) -> None:
@@ -197,7 +188,7 @@ def _bring(revision: Revision, folder: Path, names: Iterable[str], target: Path)
 
 def _measure_latency(
     students: Mapping[str, Student], pair: Match, count: int, videos: Path, threads: int
-) -> dict[str, float] | None:
+) -> Latency | None:
     """Median milliseconds per clip of each on this machine, one of the first `count` clips at a time, in turns."""
     clips = pair.clips.table[:count]
     if clips.empty:
@@ -211,4 +202,4 @@ def _measure_latency(
     evaluated = pair.challenger.logits[: len(clips)]
     trial = try_student(challenger, champion, list(zip(files, texts, strict=True)), champion_texts, evaluated)
     assert trial.champion_milliseconds is not None
-    return {"champion": trial.champion_milliseconds, "challenger": trial.milliseconds, "clips": trial.clips}
+    return Latency(champion=trial.champion_milliseconds, challenger=trial.milliseconds, clips=trial.clips)

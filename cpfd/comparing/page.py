@@ -1,6 +1,5 @@
 """What people read of a duel: a page of its own, and a table in a terminal."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +12,58 @@ from cpfd.datasets.contract import parse_labels
 from cpfd.datasets.video import ClipError
 from cpfd.pages.environment import data_uri, templates
 from cpfd.pages.formatting import SPACE, decimal, share, signed, span
+from cpfd.reports.champion import ComparedF1, Sides
+from cpfd.reports.duel import Disagreement, DuelReport
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-SIDES = ("champion", "challenger")
 _TOP = 3
 """Classes of each student that a clip's table shows, besides those of the label."""
 
 
 def render_page(duel: Duel) -> str:
     """Render one self-contained HTML page: styles and pictures are in it, scripts and network are not needed."""
+    report = duel.report
     return (
         templates("cpfd.comparing")
         .get_template("compare.html.jinja")
         .render(
-            **duel.report,
-            headline=headline(duel.report),
-            sentence=difference_sentence(duel.report),
-            outcome=outcome(duel.report),
-            names=names(duel.report),
-            scores=score_rows(duel.report),
-            classes_compared=part_rows(duel.report["per_class"] or [], "class"),
-            slices_compared=part_rows(duel.report["per_slice"] or [], "slice"),
-            costs=cost_rows(duel.report),
+            report=report,
+            headline=headline(report),
+            sentence=difference_sentence(report),
+            outcome=outcome(report),
+            names=names(report),
+            scores=score_rows(report),
+            classes_compared=[_score(each.name, each, f"{each.clips} clips") for each in report.per_class or []],
+            slices_compared=[_score(each.slice, each, f"{each.clips} clips") for each in report.per_slice or []],
+            costs=cost_rows(report),
             frames=SHEET_FRAMES,
-            shown=[_show(clip, duel.report["task"], duel.videos) for clip in duel.report["disagreements"]],
+            shown=[_show(clip, report.task, duel.videos) for clip in report.disagreements],
         )
     )
 
 
-def names(report: Mapping[str, Any]) -> dict[str, str]:
+def names(report: DuelReport) -> dict[str, str]:
     """What the champion and the challenger are called: as the user did, a full commit hash by its first digits."""
-    called = {side: report["revisions"][side] for side in SIDES}
+    called = {"champion": report.revisions.champion, "challenger": report.revisions.challenger}
     return {
-        side: revision["commit"][:7] if revision["name"] == revision["commit"] else revision["name"]
+        side: revision.commit[:7] if revision.commit == revision.name else revision.name
         for side, revision in called.items()
     }
 
 
-def outcome(report: Mapping[str, Any]) -> str:
+def outcome(report: DuelReport) -> str:
     """How the challenger does by the interval of the difference: better, worse, unclear; or not comparable."""
-    f1 = report["macro_f1"]
+    f1 = report.macro_f1
     if f1 is None:
         return "not comparable"
-    return "better" if f1["low"] > 0 else "worse" if f1["high"] < 0 else "unclear"
+    return "better" if f1.low > 0 else "worse" if f1.high < 0 else "unclear"
 
 
-def headline(report: Mapping[str, Any]) -> str:
+def headline(report: DuelReport) -> str:
     """Say in one sentence which of the two is better, if that can be said."""
-    called, f1 = names(report), report["macro_f1"]
+    called, f1 = names(report), report.macro_f1
     if f1 is None:
-        reason = report["note"].removeprefix("not comparable: ")
+        reason = (report.note or "").removeprefix("not comparable: ")
         return f"{called['challenger']} and {called['champion']} cannot be compared: {reason}."
     compared = {
         "better": f"{called['challenger']} is better than {called['champion']}",
@@ -70,42 +71,38 @@ def headline(report: Mapping[str, Any]) -> str:
         "unclear": f"No clear difference between {called['challenger']} and {called['champion']}",
     }[outcome(report)]
     return (
-        f"{compared}: macro-F1 {decimal(f1['challenger'])} against {decimal(f1['champion'])} on {report['clips']}"
-        f" test clips, {signed(f1['mean'])} {span(f1, signed)}."
+        f"{compared}: macro-F1 {decimal(f1.challenger)} against {decimal(f1.champion)} on {report.clips}"
+        f" test clips, {signed(f1.mean)} {span(f1, signed)}."
     )
 
 
-def score_rows(report: Mapping[str, Any]) -> list[list[str]]:
+def score_rows(report: DuelReport) -> list[list[str]]:
     """Rows of name, champion, challenger, difference, and a remark; none without a comparison."""
-    f1 = report["macro_f1"]
+    f1 = report.macro_f1
     if f1 is None:
         return []
-    rows = [_score("macro-F1", f1, f"not worse in {share(f1['probability'])} of the resamples")]
-    rows.append(_score("accuracy", report["accuracy"]))
-    rows.append(_score("calibration error", report["calibration_error"], "expected, the smaller the better"))
+    rows = [_score("macro-F1", f1, f"not worse in {share(f1.probability)} of the resamples")]
+    assert report.accuracy is not None
+    assert report.calibration_error is not None
+    rows.append(_score("accuracy", report.accuracy))
+    rows.append(_score("calibration error", report.calibration_error, "expected, the smaller the better"))
     return rows
 
 
-def part_rows(parts: Sequence[Mapping[str, Any]], key: str) -> list[list[str]]:
-    """The same of classes or slices, whose name is under `key`."""
-    return [_score(part[key], part, f"{part['clips']} clips") for part in parts]
-
-
-def cost_rows(report: Mapping[str, Any]) -> list[list[str]]:
+def cost_rows(report: DuelReport) -> list[list[str]]:
     """Rows of name, champion, challenger, the challenger as a multiple of the champion, and how it was measured."""
-    size, parameters = ({side: report[key][side] / 1e6 for side in SIDES} for key in ("bytes", "parameters"))
     rows = [
-        _cost("size", size, "{:.1f} MB", "weights, backbones included"),
-        _cost("parameters", parameters, "{:.2f} million"),
+        _cost("size", report.bytes, "{:.1f} MB", "weights, backbones included", unit=1e6),
+        _cost("parameters", report.parameters, "{:.2f} million", unit=1e6),
     ]
-    latency = report["latency_ms"]
+    latency = report.latency_ms
     if latency is not None:
-        remark = f"median of {latency['clips']} clips in turns on this machine, from file to logits"
+        remark = f"median of {latency.clips} clips in turns on this machine, from file to logits"
         rows.append(_cost("time per clip", latency, "{:.0f} ms", remark))
     return rows
 
 
-def result_table(report: Mapping[str, Any]) -> Table:
+def result_table(report: DuelReport) -> Table:
     """Tabulate scores and costs for a terminal."""
     called = names(report)
     table = Table(box=SIMPLE_HEAD)
@@ -117,45 +114,51 @@ def result_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def difference_sentence(report: Mapping[str, Any]) -> str:
+def difference_sentence(report: DuelReport) -> str:
     """Say on how many clips the predictions differ, and who is right there; empty without a comparison."""
-    differ, called = report["differ"], names(report)
+    differ, called = report.differ, names(report)
     if differ is None:
         return ""
-    if not differ["clips"]:
-        return f"They predict the same on all {report['clips']} test clips."
-    sides = " and ".join(f"{called[side]} is right on {differ[f'{side}_right']}" for side in SIDES)
-    return f"They predict differently on {differ['clips']} of {report['clips']} test clips; of these {sides}."
+    if not differ.clips:
+        return f"They predict the same on all {report.clips} test clips."
+    sides = (
+        f"{called['champion']} is right on {differ.champion_right}"
+        f" and {called['challenger']} is right on {differ.challenger_right}"
+    )
+    return f"They predict differently on {differ.clips} of {report.clips} test clips; of these {sides}."
 
 
-def _score(name: str, values: Mapping[str, float], remark: str = "") -> list[str]:
-    change = signed(values["challenger"] - values["champion"]) + (f" {span(values, signed)}" if "low" in values else "")
-    return [name, *(decimal(values[side]) for side in SIDES), change, remark]
+def _score(name: str, values: Sides, remark: str = "") -> list[str]:
+    change = signed(values.challenger - values.champion)
+    if isinstance(values, ComparedF1):
+        change += f" {span(values, signed)}"
+    return [name, decimal(values.champion), decimal(values.challenger), change, remark]
 
 
-def _cost(name: str, values: Mapping[str, float], form: str, remark: str = "") -> list[str]:
-    ratio = f"{TIMES}{SPACE}{values['challenger'] / values['champion']:.2f}"
-    return [name, *(form.format(values[side]) for side in SIDES), ratio, remark]
+def _cost(name: str, values: Sides, form: str, remark: str = "", *, unit: float = 1) -> list[str]:
+    ratio = f"{TIMES}{SPACE}{values.challenger / values.champion:.2f}"
+    return [name, form.format(values.champion / unit), form.format(values.challenger / unit), ratio, remark]
 
 
-def _show(clip: Mapping[str, Any], task: str, videos: Path) -> dict[str, Any]:
+def _show(clip: Disagreement, task: str, videos: Path) -> dict[str, Any]:
     """What the page shows of a clip: the clip, its `labels`, the `bars` of its classes, and a picture or `no_picture`.
 
     Each of `bars` is a class with its probability for both students, None where a student does not know it.
     """
-    labels = parse_labels(clip["label"], task)
+    labels = parse_labels(clip.label, task)
+    opinions = {"champion": clip.champion, "challenger": clip.challenger}
     wanted = set()
-    for side in SIDES:
-        chances = clip[side]["probabilities"]
+    for opinion in opinions.values():
+        chances = opinion.probabilities
         # A label may name a class that is not compared: with several labels, a clip is judged by the shared classes.
-        wanted |= {*list(chances)[:_TOP], *clip[side]["predicted"], *(name for name in labels if name in chances)}
-    bars = [(name, {side: clip[side]["probabilities"].get(name) for side in SIDES}) for name in sorted(wanted)]
+        wanted |= {*list(chances)[:_TOP], *opinion.predicted, *(name for name in labels if name in chances)}
+    bars = [(name, {side: each.probabilities.get(name) for side, each in opinions.items()}) for name in sorted(wanted)]
     bars.sort(key=lambda bar: -max(chance for chance in bar[1].values() if chance is not None))
-    shown = {"clip": clip, "labels": labels, "bars": bars, "picture": None, "no_picture": ""}
-    if not clip["path"]:
+    shown = {"clip": clip, "opinions": opinions, "labels": labels, "bars": bars, "picture": None, "no_picture": ""}
+    if not clip.path:
         return shown | {"no_picture": "no video, text alone"}
     try:
-        jpeg = contact_sheet(videos / clip["path"])
+        jpeg = contact_sheet(videos / clip.path)
     except ClipError as error:
         return shown | {"no_picture": f"no frames to show: {error}"}
     return shown | {"picture": data_uri(jpeg, "jpeg")}

@@ -1,6 +1,6 @@
 """Numbers, intervals and parameters as people read them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 MINUS, SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
@@ -23,8 +23,7 @@ def share(value: float) -> str:
 
 def span(interval: Any, form: Callable[[float], str] = decimal) -> str:
     """Format an interval, with `low` and `high`: [0.490, 0.530]."""
-    low, high = (interval["low"], interval["high"]) if isinstance(interval, Mapping) else (interval.low, interval.high)
-    return f"[{form(low)}, {form(high)}]"
+    return f"[{form(interval.low)}, {form(interval.high)}]"
 
 
 def duration(seconds: float) -> str:

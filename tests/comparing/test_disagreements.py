@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from cpfd.comparing.disagreements import Duel, contact_sheet, count_differences,
 from cpfd.comparing.page import headline, names, outcome, render_page
 from cpfd.datasets.video import ClipError
 from cpfd.errors import CpfdError
+from cpfd.reports.duel import ComparedRevisions, Differences, DuelReport, NamedRevision
 from tests.support.clips import write_clip
 from tests.support.contenders import SETTINGS, contender, slices_of, sure, table_of
 from tests.support.page import Page
@@ -181,24 +181,22 @@ def test_other_predictions_come_first_then_the_distance_then_the_name() -> None:
     champion = contender([[2, 0, 0], [9, 0, 0], [2, 0, 0], [1, 0.9, 0], [1, 1, 1]])
     challenger = contender([[0, 2, 0], [1, 0, 0], [0, 2, 0], [0.9, 1, 0], [1, 1, 1]])
     ranked = rank_disagreements(held(clips, champion, challenger), 10)
-    assert [(each["video_id"], each["differ"]) for each in ranked] == [
+    assert [(each.video_id, each.differ) for each in ranked] == [
         ("clip-00", True),
         ("clip-02", True),
         ("clip-03", True),
         ("clip-01", False),
     ]
     first = ranked[0]
-    assert (first["text"], first["label"]) == ("my cat", "cat")
-    assert (first["champion"]["predicted"], first["champion"]["right"]) == (["cat"], True)
-    assert (first["challenger"]["predicted"], first["challenger"]["right"]) == (["dog"], False)
-    chances = [first[side]["probabilities"] for side in ("champion", "challenger")]
-    assert first["distance"] == pytest.approx(sum(abs(chances[0][name] - chances[1][name]) for name in CLASSES) / 2)
+    assert (first.text, first.label) == ("my cat", "cat")
+    assert (first.champion.predicted, first.champion.right) == (["cat"], True)
+    assert (first.challenger.predicted, first.challenger.right) == (["dog"], False)
+    chances = [each.probabilities for each in (first.champion, first.challenger)]
+    assert first.distance == pytest.approx(sum(abs(chances[0][name] - chances[1][name]) for name in CLASSES) / 2)
     assert rank_disagreements(held(clips, champion, challenger), 1) == ranked[:1]
-    assert count_differences(held(clips, champion, challenger)) == {
-        "clips": 3,
-        "champion_right": 3,
-        "challenger_right": 0,
-    }
+    assert count_differences(held(clips, champion, challenger)) == Differences(
+        clips=3, champion_right=3, challenger_right=0
+    )
 
 
 def test_in_a_multi_label_task_the_class_that_is_furthest_apart_counts() -> None:
@@ -206,38 +204,36 @@ def test_in_a_multi_label_task_the_class_that_is_furthest_apart_counts() -> None
     champion = contender([[5, 5, -5], [-5, -5, -5]], task="multi_label")
     challenger = contender([[5, 4, -5], [-5, 1, -5]], task="multi_label")
     far, near = rank_disagreements(held(clips, champion, challenger), 5)
-    assert (far["video_id"], far["champion"]["predicted"], far["challenger"]["predicted"]) == ("clip-01", [], ["dog"])
-    assert (far["champion"]["right"], far["challenger"]["right"]) == (True, False)
-    assert (near["video_id"], near["differ"]) == ("clip-00", False)
-    assert 0 < near["distance"] < far["distance"] < 1
+    assert (far.video_id, far.champion.predicted, far.challenger.predicted) == ("clip-01", [], ["dog"])
+    assert (far.champion.right, far.challenger.right) == (True, False)
+    assert (near.video_id, near.differ) == ("clip-00", False)
+    assert 0 < near.distance < far.distance < 1
 
 
 def test_a_class_that_a_student_does_not_know_has_no_probability_there() -> None:
     clips = table_of(["cat"]).assign(path="")
     champion = contender(sure(["cat"], CLASSES[:2]), CLASSES[:2])
     ranked = rank_disagreements(held(clips, champion, contender(sure(["eel"], CLASSES))), 5)
-    assert list(ranked[0]["champion"]["probabilities"]) == ["cat", "dog"]
-    assert ranked[0]["challenger"]["predicted"] == ["eel"]
+    assert list(ranked[0].champion.probabilities) == ["cat", "dog"]
+    assert ranked[0].challenger.predicted == ["eel"]
 
 
 def duel(tmp_path: Path, clips: pd.DataFrame, champion: Any, challenger: Any, name: str = "main") -> Duel:
     pair = match(HeldOutClips(clips, seen_by_champion=2), champion, challenger)
-    return Duel(
-        {
-            "revisions": {
-                "champion": {"name": name, "commit": "0123456789" * 4},
-                "challenger": {"name": "work tree", "commit": None},
-            },
-            "dataset": "pets",
-            "task": challenger.task,
-            "interval": SETTINGS.interval,
-            **compare(pair, slices_of(clips), SETTINGS, 1).content(),
-            "latency_ms": None,
-            "differ": count_differences(pair),
-            "disagreements": rank_disagreements(pair, 20),
-        },
-        tmp_path,
+    report = DuelReport(
+        revisions=ComparedRevisions(
+            champion=NamedRevision(name=name, commit="0123456789" * 4),
+            challenger=NamedRevision(name="work tree", commit=None),
+        ),
+        dataset="pets",
+        task=challenger.task,
+        interval=SETTINGS.interval,
+        **dict(compare(pair, slices_of(clips), SETTINGS, 1)),
+        latency_ms=None,
+        differ=count_differences(pair),
+        disagreements=rank_disagreements(pair, 20),
     )
+    return Duel(report, tmp_path)
 
 
 def test_whatever_data_says_is_shown_as_text(tmp_path: Path) -> None:
@@ -289,7 +285,7 @@ def test_the_same_duel_gives_the_same_page(tmp_path: Path) -> None:
     clips = table_of(["cat", "dog"]).assign(path=["0.mp4", ""])
     students = contender(sure(["cat", "dog"], CLASSES)), contender(sure(["dog", "dog"], CLASSES))
     held = duel(tmp_path, clips, *students)
-    assert render_page(held) == render_page(Duel(deepcopy(held.report), tmp_path))
+    assert render_page(held) == render_page(Duel(held.report.model_copy(deep=True), tmp_path))
 
 
 def test_the_interval_decides_what_the_headline_says(tmp_path: Path) -> None:
