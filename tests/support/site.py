@@ -15,6 +15,8 @@ from tests.support.project import PATIENCE, Project, wait_for
 from tests.support.team import Team
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+STAGES = 18
+"""How many the tiny project has, each student counted."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,16 @@ class Site:
         # The server hears of a task run and of its first state one after the other: in between, its state is null.
         return {each["name"]: each["state"]["name"] if each["state"] else "Pending" for each in found}
 
-    def stages(self, run: str) -> dict[str, str]:
-        """Names of the states that the task runs of a flow run have ended in."""
+    def stages(self, run: str, least: int = 0) -> dict[str, str]:
+        """Names of the states that the task runs of a flow run have ended in, once there are as many as `least`.
+
+        The server may know how a run has ended, or waits, before it has heard of all its task runs.
+        """
         unfinished = {"Running", "Pending", "Scheduled", "Cancelling", "AwaitingRetry", "Retrying"}
 
         def ended() -> dict[str, str] | None:
             states = self.states_of_stages(run)
-            return states if unfinished.isdisjoint(states.values()) else None
+            return states if len(states) >= least and unfinished.isdisjoint(states.values()) else None
 
         return dict(wait_for(ended))
 
