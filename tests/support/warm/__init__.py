@@ -7,6 +7,7 @@ what the stages of a tiny project cost.
 
 import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,5 +40,6 @@ def warm_python() -> Path:
     )
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
+    atexit.register(shutil.rmtree, folder)
     atexit.register(server.kill)
     return folder
