@@ -169,8 +169,8 @@ def test_a_run_killed_while_extracting_or_training_ends_as_if_it_had_not_been(pr
 
     scratch = killed.folder / ".scratch"
     command = ["dvc", "repro", "--single-item"]
-    killed.kill_when([*command, "extract"], lambda: len(list(scratch.glob("extract-*/*/rows.parquet"))) >= 2)
-    finished = len(list(scratch.glob("extract-*/*/rows.parquet")))
+    killed.kill_when([*command, "extract"], lambda: len(list(scratch.glob("extract-*/*/index.parquet"))) >= 2)
+    finished = len(list(scratch.glob("extract-*/*/index.parquet")))
     assert not (killed.folder / "data/features/content").exists()
     resumed = killed.run(*command, "extract").stderr
     assert f"{6 * finished}/72" in resumed  # the progress bar starts after the finished shards
