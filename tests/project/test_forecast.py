@@ -353,10 +353,12 @@ def test_the_command_tells_what_is_out_of_step(project: Project, tmp_path: Path)
     done = changed.run("cpfd", "check", check=False)
     assert done.returncode == 1
     assert done.stdout.splitlines()[0] == f"error: {sentence}"
-    assert done.stdout.splitlines()[1].startswith("warning: cpfd/models/xvlm.py changed after ")
+    assert done.stdout.splitlines()[1].startswith("warning: cpfd changed after stage code ")
     assert "Traceback" not in done.stderr
     changed.set(distill={"alpha": 0.5})
     assert changed.run("cpfd", "check").stdout.startswith("warning: ")
+    (changed.folder / "cpfd/models/xvlm.py").open("a").write("CHANGED = 1\n")
+    assert re.match(r"warning: cpfd, code/\w+\.txt, .* changed after ", changed.run("cpfd", "check").stdout)
 
 
 @pytest.mark.parametrize(
