@@ -10,7 +10,6 @@ A class without a clip in `targets` has no F1 that could be measured: averages l
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from cpfd.errors import CpfdError
 
@@ -20,6 +19,8 @@ Floats = NDArray[np.float64]
 def probabilities(logits: NDArray[np.floating], task: str) -> Floats:
     """Turn logits[N, C] into probabilities[N, C], float64: softmax for `single_label`, sigmoid for `multi_label`."""
     wide = np.asarray(logits, dtype=np.float64)
+    from scipy.special import expit, softmax  # a review scores predictions, and needs no probability
+
     return np.asarray(softmax(wide, axis=1) if task == "single_label" else expit(wide))
 
 

@@ -28,8 +28,8 @@ class Candidate:
     """How many dense values its network reads."""
     comparison: ChampionReport | None
     """How it does against the champion; None without one."""
-    min_slice_clips: int
-    """Fewest test clips of the classes and slices that are compared there."""
+    min_slice_clips: int | None
+    """Fewest test clips of the classes and slices that are compared there; None without one."""
 
     @property
     def method(self) -> Method:

@@ -57,7 +57,7 @@ def main() -> None:
         trial=trial,
         dense_values=student.network.config.dense_values,
         comparison=comparison,
-        min_slice_clips=params.champion.min_slice_clips,
+        min_slice_clips=params.champion.min_slice_clips if comparison else None,
     )
     verdict = judge(candidate, params)
     verdict.write()

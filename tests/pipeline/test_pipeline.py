@@ -15,11 +15,10 @@ from tests.support.project import DENSE_READERS, Project, body, read_pipeline, r
 STAGES = [stage for stage in read_pipeline()["stages"] if stage != "code"]
 # A data set that brings its splits, as the demo does, never asks how to make them.
 READ_ELSEWHERE = {"validate": {"split.seed", "split.test_share", "split.validation_share"}}
-# Without a champion, these stages ask for little but its version; tests/promotion runs them with one.
+# Without a champion, these stages ask for nothing but its version; tests/promotion runs them with one.
 LIMITS = {f"champion.{name}" for name in Champion.model_fields}
 SETTINGS = {f"evaluation.{name}" for name in Evaluation.model_fields}
-LEAST = "champion.min_slice_clips"
-READ_ELSEWHERE |= {"gate": LIMITS - {LEAST}, "champion": {LEAST, "extract.threads", *SETTINGS}}
+READ_ELSEWHERE |= {"gate": LIMITS, "champion": {"champion.min_slice_clips", "extract.threads", *SETTINGS}}
 # These stages print all that they list, as a block.
 PRINTING = {"export", "report"}
 

@@ -31,7 +31,7 @@ from tests.support.project import Project
 from tests.support.trained import write_trained_project
 
 SECTIONS = ["parameters", "data", "code", "stages", "results", "plots", "gate"]
-HEAVY = {"torch", "transformers", "matplotlib", "sklearn", "great_expectations", "av", "cv2"}  # scipy.special is light
+HEAVY = {"torch", "transformers", "matplotlib", "sklearn", "scipy", "great_expectations", "av", "cv2"}
 MAX_GIT_CALLS = 80  # one for each file of code would be many hundreds
 COUNTED = """
 import sys
