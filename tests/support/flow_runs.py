@@ -46,8 +46,8 @@ def logs(state: State[Any]) -> str:
             ).json():
                 found += page
                 offset += len(page)
-        messages = [each["message"] for each in found]
-        ended = messages and f"Finished in state {state.type.value.title()}" in messages[-1].splitlines()[-1]
-        return "\n".join(messages) if ended else None
+        # Each task run ends with such a line too.
+        ended = any(not each["task_run_id"] and each["message"].startswith("Finished in state") for each in found)
+        return "\n".join(each["message"] for each in found) if ended else None
 
     return str(wait_for(complete))
