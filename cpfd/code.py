@@ -226,7 +226,8 @@ def _required(name: NormalizedName, extras: frozenset[str]) -> list[tuple[Normal
 
 
 def _asked(listed: list[str], extras: frozenset[str]) -> Iterator[Requirement]:
-    for requirement in map(Requirement, listed):
+    # Most that is listed is for extras; to pass it over unread halves the time.
+    for requirement in map(Requirement, [each for each in listed if extras or "extra" not in each.partition(";")[2]]):
         marker = requirement.marker
         if marker is None or "extra" not in str(marker) or any(marker.evaluate({"extra": each}) for each in extras):
             yield requirement
