@@ -1,7 +1,8 @@
 # What a worker's runs need on Docker or Kubernetes (docs/flows.md): git, Python and the project's dependencies. The
 # project itself, code and data, comes by the pull steps of prefect.yaml.
 #   docker build --tag cpfd .
-FROM python:3.11-slim-bookworm
+# Pinned: what a tag names changes. `docker buildx imagetools inspect python:3.11-slim-bookworm` tells the newest digest.
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/*

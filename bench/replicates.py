@@ -64,7 +64,9 @@ def prepare(task: Task) -> None:
     with project(base_folder(task), task.params(0)) as params:
         raw = RAW / params.dataset.name
         commands = [command.format(shared=shlex.quote(str(shared_data()))) for command in task.imports]
-        _cached("import", [raw], [CODE / "demo.txt"], [commands, params.demo.model_dump()], lambda: _import(raw, commands))
+        _cached(
+            "import", [raw], [CODE / "demo.txt"], [commands, params.demo.model_dump()], lambda: _import(raw, commands)
+        )
         _cached_stage("validate", [VALIDATED, REPORTS], [raw / "manifest.parquet"], validate.main)
         _cached_stage("extract", [CONTENT], [VALIDATED / "manifest.parquet"], extract.main)
 

@@ -7,6 +7,7 @@ process, too. Started here, it gets ready while the flow's process imports what 
 import atexit
 import gc
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ def serverless() -> None:
     if "PREFECT_API_URL" in os.environ or "PREFECT_PROFILE" in os.environ or "--help" in sys.argv:
         return
     os.environ["PREFECT_PROFILE"] = "ephemeral"
+    os.environ["PREFECT_API_AUTH_STRING"] = auth = f"cpfd:{secrets.token_urlsafe(24)}"
     log = Path(os.environ["PREFECT_HOME"], "server.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as file:
@@ -34,6 +36,9 @@ def serverless() -> None:
             env={
                 **os.environ,
                 "PREFECT_UI_ENABLED": "0",
+                # Pages that are open in a browser on this machine can send it requests, too (flows/services.py).
+                "PREFECT_SERVER_API_AUTH_STRING": auth,
+                "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
                 "PREFECT__SERVER_EPHEMERAL": "1",
                 "PREFECT__SERVER_FINAL": "1",
                 "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",

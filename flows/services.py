@@ -1,7 +1,11 @@
-"""A Prefect server, a worker and a server of reports on this machine: `make up` and `make down`."""
+"""A Prefect server, a worker and a server of reports on this machine: `make up` and `make down`.
 
-import ipaddress
+Who may talk to the server can run code here, and any page that is open in a browser here can send it requests: so it
+asks for a password even on loopback, and tells browsers that no pages but its own may read its answers.
+"""
+
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,7 +23,8 @@ import typer
 from rich.console import Console
 
 from cpfd.errors import CpfdError
-from cpfd.files import read_json, write_json
+from cpfd.files import read_json, write_json, written_aside
+from cpfd.locks import locked
 
 HOME = Path(".prefect")
 PAGES = HOME / "reports"
@@ -28,7 +33,10 @@ REPORTS_URL = "CPFD_REPORTS_URL"
 """The variable that says where PAGES is served; without it artifacts name files in place of links."""
 POOL = "cpfd"
 DEPLOYMENTS = Path("prefect.yaml")
+PASSWORD = HOME / "password"
+"""User and password of the server, `USER:PASSWORD`, readable by nobody else; `up` makes one where there is none."""
 _AUTH = "PREFECT_SERVER_API_AUTH_STRING"
+_CLIENT_AUTH = "PREFECT_API_AUTH_STRING"
 _STATE = HOME / "services.json"
 _LOGS = HOME / "logs"
 _PROFILE = "cpfd"
@@ -56,19 +64,26 @@ def up(
     """
     if not DEPLOYMENTS.is_file():
         raise CpfdError(f"{DEPLOYMENTS}: no such file in {Path.cwd()}; run this in the root of a CPFD project")
-    _refuse_open(host)
+    with locked(HOME, patience=_START_SECONDS, refusal=f"{HOME}: another `make up` or `make down` is at work here"):
+        _up(host, port)
+
+
+def _up(host: str, port: int) -> None:
     reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     url = f"http://{reachable}:{port}"
+    from_file = not os.environ.get(_AUTH)
+    auth = _auth()
     # Prefect's settings are found by the current folder, which what is started here may leave.
     os.environ |= {
         "PREFECT_HOME": str(HOME.absolute()),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_UI_API_URL": "/api",  # of wherever the browser has found the UI
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url,  # the UI's own, which needs none: by default it is `*`
+        _AUTH: auth,
+        _CLIENT_AUTH: auth,
         "PWD": os.getcwd(),
     }
     os.environ.setdefault(REPORTS_URL, f"http://127.0.0.1:{port + 1}")
-    if auth := os.environ.get(_AUTH):
-        os.environ.setdefault("PREFECT_API_AUTH_STRING", auth)
     console = Console(stderr=True)
     running = _running()
     if running and running["url"] != url:
@@ -94,8 +109,8 @@ def up(
             raise
     with console.status("Deploying prefect.yaml"):
         _deploy()
-        _use_profile(f"{url}/api")
-    print(f"Prefect: {url}   logs: {_LOGS}/   stop: make down")
+        _use_profile({"PREFECT_API_URL": f"{url}/api", _CLIENT_AUTH: auth})
+    print(f"Prefect: {url}   password: in {PASSWORD if from_file else _AUTH}   logs: {_LOGS}/   stop: make down")
     print("Start a run and watch it: prefect deployment run train/on-demand --watch")
 
 
@@ -105,27 +120,26 @@ def down() -> None:
 
     Example: python -m flows.services down
     """
-    running = _running()
-    if running is None:
-        print("Nothing of this project runs.")
-        return
-    with Console(stderr=True).status("Stopping"):
-        _stop(running)
-        _use_profile(None)
+    with locked(HOME, patience=_START_SECONDS, refusal=f"{HOME}: another `make up` or `make down` is at work here"):
+        running = _running()
+        if running is None:
+            print("Nothing of this project runs.")
+            return
+        with Console(stderr=True).status("Stopping"):
+            _stop(running)
+            _use_profile({})
     print(f"Prefect at {running['url']} is stopped. Its database stays in {HOME}/.")
 
 
-def _refuse_open(host: str) -> None:
-    """Whoever reaches the server can run code here, so one that others reach needs a password."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and not os.environ.get(_AUTH):
-        raise CpfdError(
-            f"{host}: who reaches the server can run code on this machine; set {_AUTH}=USER:PASSWORD first"
-            " (docs/flows.md), or listen on 127.0.0.1"
-        )
+def _auth() -> str:
+    """User and password of the server: those that the environment gives, else those in PASSWORD."""
+    if given := os.environ.get(_AUTH):
+        return given
+    if not PASSWORD.is_file():
+        with written_aside(PASSWORD) as aside:
+            aside.touch(mode=0o600)
+            aside.write_text(f"cpfd:{secrets.token_urlsafe(24)}\n")
+    return PASSWORD.read_text().strip()
 
 
 def _refuse_taken(host: str, port: int) -> None:
@@ -241,16 +255,19 @@ def _deploy() -> None:
         )
 
 
-def _use_profile(api: str | None) -> None:
-    """Let `prefect` in this folder talk to the server; None: to none, and a run starts one for itself."""
-    from prefect.settings import PREFECT_API_URL, Profile, load_profiles, save_profiles
+def _use_profile(settings: dict[str, str]) -> None:
+    """Let `prefect` in this folder talk to a server; without settings to none, and a run starts one for itself."""
+    from prefect.settings import Profile, get_current_settings, load_profiles, save_profiles
 
+    path = get_current_settings().profiles_path
+    path.touch(mode=0o600)
+    path.chmod(0o600)  # it names the password
     profiles = load_profiles()
     if _PROFILE in profiles.names:
         profiles.remove_profile(_PROFILE)
-    if api is not None:
-        profiles.add_profile(Profile(name=_PROFILE, settings={PREFECT_API_URL: api}))
-    profiles.set_active(_PROFILE if api else "ephemeral")
+    if settings:
+        profiles.add_profile(Profile(name=_PROFILE, settings=settings))
+    profiles.set_active(_PROFILE if settings else "ephemeral")
     save_profiles(profiles)
 
 

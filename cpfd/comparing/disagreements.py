@@ -1,5 +1,6 @@
 """Two students of any two revisions against each other, on the test clips of the second, and where they disagree."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from cpfd.features.text import join_text
 from cpfd.files import read_json, read_table
 from cpfd.params.schema import Params
 from cpfd.paths import CONTENT, PACKAGE, RAW, VALIDATED
-from cpfd.project.revision import Revision
+from cpfd.project.revision import Revision, refuse_outside
 from cpfd.reports.duel import ComparedRevisions, Differences, Disagreement, DuelReport, Latency, NamedRevision, Opinion
 from cpfd.student.student import Student
 from cpfd.student.trial import try_student
@@ -53,6 +54,7 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
         read_table(scratch / "learnt" / "manifest.parquet"),
     )
     dataset = read_json(scratch / "content" / "meta.json")["name"]
+    refuse_outside(dataset, f"{CONTENT} of {challenger.name}")
     _bring(challenger, RAW / dataset, [f"videos/{path}" for path in clips.table["path"] if path], scratch / "raw")
 
     videos, threads = scratch / "raw" / "videos", params.extract.threads
@@ -173,11 +175,15 @@ def _bring_student(revision: Revision, target: Path) -> None:
 def _bring(revision: Revision, folder: Path, names: Iterable[str], target: Path) -> None:
     """Make files of a folder readable below `target`: links into DVC's cache, else fetched copies.
 
-    A folder of the work tree that DVC does not track is read where it lies.
+    A folder of the work tree that DVC does not track is read where it lies. Raises CpfdError where a name leads out of
+    the folder, by itself or as a symbolic link.
     """
     listing = revision.listing(folder) or {}
     untracked = revision.commit is None and folder.as_posix() not in revision.hashes
     for name in sorted(set(names)):
+        refuse_outside(name, f"{folder} of {revision.name}")
+        if untracked:
+            refuse_outside(os.path.relpath(Path(folder, name).resolve(), folder.resolve()), f"{folder / name}, a link,")
         file = folder / name if untracked else revision.in_cache(listing.get(name))
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if file is None:

@@ -107,7 +107,8 @@ def text_spec(name: str, revision: str | None) -> dict[str, Any]:
 def load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a text encoder; raises CpfdError where it cannot be found."""
     try:
-        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(_text_folder(name), revision=revision))
+        loaded = AutoTokenizer.from_pretrained(_text_folder(name), revision=revision, trust_remote_code=False)
+        return cast(PreTrainedTokenizerBase, loaded)
     except (OSError, ValueError) as error:
         raise CpfdError(f"params.yaml: backbone.text: {name}: its tokenizer cannot be loaded: {error}") from None
 
@@ -138,10 +139,11 @@ def _efficientnet(pretrained: bool) -> nn.Module:
 def _transformer(spec: dict[str, Any], kind: str, pretrained: bool) -> nn.Module:
     if pretrained:
         name = _text_folder(spec["name"]) if kind == "text" else spec["name"]
-        model = AutoModel.from_pretrained(name, revision=spec["revision"], dtype=torch.float32)
+        model = AutoModel.from_pretrained(name, revision=spec["revision"], dtype=torch.float32, trust_remote_code=False)
     else:
         config = dict(spec["config"])
-        model = AutoModel.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+        described = AutoConfig.for_model(config.pop("model_type"), **config)
+        model = AutoModel.from_config(described, trust_remote_code=False)
     # A two-tower model such as CLIP holds both encoders; each of ours takes its own.
     return cast(nn.Module, getattr(model, f"{kind}_model", model))
 
@@ -165,7 +167,7 @@ def _config(name: str, revision: str | None, kind: str) -> Any:
             f" backbone.{kind}_revision (found {revision!r}); without a hub use '{bundled}'"
         )
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CpfdError(f"params.yaml: backbone.{kind}: {name} cannot be loaded: {error}") from None
     return getattr(config, f"{kind}_config", config)

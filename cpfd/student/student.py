@@ -41,7 +41,8 @@ class Student:
         if not (folder / "processor_config.json").is_file():  # transformers would take defaults in silence
             raise CpfdError(f"{folder}: the exported student there is not whole: processor_config.json is missing")
         try:
-            return Student(XVlmForVideoClassification.from_pretrained(folder), XVlmProcessor.from_pretrained(folder))
+            processor = XVlmProcessor.from_pretrained(folder, trust_remote_code=False)
+            return Student(XVlmForVideoClassification.from_pretrained(folder), processor)
         except (OSError, ValueError) as error:
             raise CpfdError(f"{folder}: the exported student there is not whole: {error}") from error
 

@@ -1,11 +1,14 @@
 """The flows as a team meets them: `make up`, `prefect deployment run`, an approval, `make down`."""
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from flows.services import PASSWORD
 from tests.support.project import ROOT, Project, wait_for
 from tests.support.site import STAGES, Site, serve
 from tests.support.team import found_team
@@ -93,12 +96,34 @@ def test_a_parameter_that_cannot_work_is_explained_at_once(site: Site, parameter
     assert site.stages(run) == {}
 
 
-def test_a_server_that_others_reach_needs_a_password(site: Site) -> None:
-    refused = site.project.run("python", "-m", "flows.services", "up", "--host", "0.0.0.0", check=False)
+def test_only_who_knows_the_password_can_start_runs(site: Site) -> None:
+    """Not a page in somebody's browser, which can reach loopback, nor another user of this machine."""
+    evil = {"Origin": "http://evil.example"}
+    anybody = httpx.Client(base_url=site.api.base_url)
+    [deployment] = [
+        each["id"]
+        for each in site.api.post("/deployments/filter", json={}).json()
+        if each["name"] == "on-demand" and "overrides" in each["parameter_openapi_schema"]["properties"]
+    ]
+    start = f"/deployments/{deployment}/create_flow_run"
+    before = site.api.post("/flow_runs/count", json={}).json()
+    wrong = httpx.BasicAuth("cpfd", "guessed")
 
-    assert refused.returncode == 1
-    assert "PREFECT_SERVER_API_AUTH_STRING" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    asked = anybody.options(start, headers={**evil, "Access-Control-Request-Method": "POST"})
+    assert "access-control-allow-origin" not in asked.headers
+    for told in (anybody.post(start, json={}, headers=evil), anybody.post(start, json={}, auth=wrong)):
+        assert told.status_code == 401
+        assert "access-control-allow-origin" not in told.headers
+    read = site.api.post("/flow_runs/count", json={}, headers=evil)
+    assert read.status_code == 200
+    assert "access-control-allow-origin" not in read.headers, "a browser hands the answer to no page of another origin"
+    assert read.json() == before
+
+    for secret in (PASSWORD, Path(".prefect/profiles.toml")):
+        path = site.project.folder / secret
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert (site.project.folder / PASSWORD).read_text().strip() in path.read_text()
+    assert ".prefect" not in site.project.run("git", "status", "--porcelain", "--untracked-files=all").stdout
 
 
 def test_what_is_no_project_is_not_served(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 
+from flows.services import PASSWORD
 from tests.support.project import PATIENCE, Project, wait_for
 from tests.support.team import Team
 
@@ -147,7 +148,9 @@ def serve(project: Project, team: Team) -> Iterator[Site]:
     port = free_port()
     try:
         project.run("python", "-m", "flows.services", "up", "--port", str(port))
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=PATIENCE, transport=Patient()) as api:
+        user, _, password = (project.folder / PASSWORD).read_text().strip().partition(":")
+        base = f"http://127.0.0.1:{port}/api"
+        with httpx.Client(base_url=base, auth=(user, password), timeout=PATIENCE, transport=Patient()) as api:
             yield Site(project, team, api)
     finally:
         project.run("python", "-m", "flows.services", "down")
