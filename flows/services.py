@@ -109,7 +109,7 @@ def _up(host: str, port: int) -> None:
             raise
     with console.status("Deploying prefect.yaml"):
         _deploy()
-        _use_profile({"PREFECT_API_URL": f"{url}/api", _CLIENT_AUTH: auth})
+        _use_profile(f"{url}/api", auth)
     print(f"Prefect: {url}   password: in {PASSWORD if from_file else _AUTH}   logs: {_LOGS}/   stop: make down")
     print("Start a run and watch it: prefect deployment run train/on-demand --watch")
 
@@ -127,7 +127,7 @@ def down() -> None:
             return
         with Console(stderr=True).status("Stopping"):
             _stop(running)
-            _use_profile({})
+            _use_profile(None)
     print(f"Prefect at {running['url']} is stopped. Its database stays in {HOME}/.")
 
 
@@ -255,9 +255,16 @@ def _deploy() -> None:
         )
 
 
-def _use_profile(settings: dict[str, str]) -> None:
-    """Let `prefect` in this folder talk to a server; without settings to none, and a run starts one for itself."""
-    from prefect.settings import Profile, get_current_settings, load_profiles, save_profiles
+def _use_profile(api: str | None, auth: str = "") -> None:
+    """Let `prefect` in this folder talk to the server; None: to none, and a run starts one for itself."""
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        Profile,
+        get_current_settings,
+        load_profiles,
+        save_profiles,
+    )
 
     path = get_current_settings().profiles_path
     path.touch(mode=0o600)
@@ -265,9 +272,9 @@ def _use_profile(settings: dict[str, str]) -> None:
     profiles = load_profiles()
     if _PROFILE in profiles.names:
         profiles.remove_profile(_PROFILE)
-    if settings:
-        profiles.add_profile(Profile(name=_PROFILE, settings=settings))
-    profiles.set_active(_PROFILE if settings else "ephemeral")
+    if api is not None:
+        profiles.add_profile(Profile(name=_PROFILE, settings={PREFECT_API_URL: api, PREFECT_API_AUTH_STRING: auth}))
+    profiles.set_active(_PROFILE if api else "ephemeral")
     save_profiles(profiles)
 
 
