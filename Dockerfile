@@ -10,7 +10,10 @@ WORKDIR /opt/cpfd
 COPY pyproject.toml constraints.txt constraints-dev.txt README.md LICENSE ./
 # torch comes with CUDA from PyPI; --build-arg PIP_EXTRA_INDEX_URL=... with PyTorch's index of CPU wheels is gigabytes smaller.
 ARG PIP_EXTRA_INDEX_URL
-RUN python -m pip install --no-cache-dir --constraint constraints.txt --constraint constraints-dev.txt ".[flows]"
+RUN python -m pip install --no-cache-dir "$(grep --only-matching '^torch==[^ ]*' constraints.txt)" \
+    && python -m pip install --no-cache-dir --no-deps --require-hashes \
+        --requirement constraints.txt --requirement constraints-dev.txt \
+    && python -m pip install --no-cache-dir --no-deps --no-build-isolation .
 # Experiments are commits; promotions are tags with this name. Set your own in the work pool.
 ENV GIT_AUTHOR_NAME=cpfd GIT_AUTHOR_EMAIL=cpfd@localhost GIT_COMMITTER_NAME=cpfd GIT_COMMITTER_EMAIL=cpfd@localhost
 RUN useradd --create-home cpfd

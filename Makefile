@@ -13,12 +13,14 @@ help:  ## List what can be made
 
 install: .venv/.installed  ## Create .venv with everything in it
 
-# torch comes first and by its exact version: left to itself, pip would take the newest, CUDA libraries included.
+# The lock files name every library with the digests that its files may have, and nothing else is installed. But torch
+# comes first, by its version alone: PyTorch's builds without CUDA differ from PyPI's, which bring CUDA libraries.
 .venv/.installed: pyproject.toml constraints.txt constraints-dev.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --constraint constraints-dev.txt \
-		"$$(grep '^torch==' constraints.txt)" --editable '.[dev,flows]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep --only-matching '^torch==[^ ]*' constraints.txt)"
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--requirement constraints.txt --requirement constraints-dev.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: .venv/.installed  ## Run the whole pipeline on the demo data set, or whatever params.yaml says has changed
@@ -55,15 +57,18 @@ lint: .venv/.installed  ## Check style and types
 hooks: .venv/.installed  ## Run what `git commit` runs, on every file
 	pre-commit run --all-files
 
-# First what the pipeline needs, which decides what its stages run with; then what developers and flows need on top.
+# First what the pipeline needs, which decides what its stages run with; then what developers and flows need on top. torch
+# comes by its exact version: left to itself, pip would take the newest, CUDA libraries included.
 lock:  ## Resolve the newest allowed versions: constraints.txt for the pipeline, constraints-dev.txt for all else
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet torch==2.13.0 --editable .
-	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
-	build/lock/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,flows]'
-	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \
-		| grep --invert-match --line-regexp --fixed-strings --file constraints.txt > constraints-dev.txt
+	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > build/lock/pipeline.txt
+	build/lock/bin/python -m pip install --quiet --constraint build/lock/pipeline.txt --editable '.[dev,flows]'
+	build/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' \
+		| grep --invert-match --line-regexp --fixed-strings --file build/lock/pipeline.txt > build/lock/dev.txt
+	build/lock/bin/python tools/hashes.py < build/lock/pipeline.txt > constraints.txt
+	build/lock/bin/python tools/hashes.py < build/lock/dev.txt > constraints-dev.txt
 	rm -rf build/lock
 
 clean:  ## Remove the environment, caches and unfinished work, but no data, model or report
