@@ -3,7 +3,7 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 4200
 # Two processes, each a file at a time, in the order of tests/conftest.py.
-WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help install demo up down test test-slow test-all coverage lint hooks lock clean
