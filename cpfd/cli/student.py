@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from cpfd.options import with_options_of
-from cpfd.scoring.options import ScoringOptions
+from cpfd.scoring.options import LimitOptions, ScoringOptions
 
 
+@with_options_of(LimitOptions)
 def predict(
+    options: LimitOptions,
     videos: Annotated[
         list[Path] | None, typer.Argument(metavar="VIDEO...", help="Video or image files; none for text alone.")
     ] = None,
@@ -23,7 +25,8 @@ def predict(
 ) -> None:
     """Classify videos with an exported student; it takes neither a data set nor DVC.
 
-    A file that cannot be classified is reported and does not stop the rest; the exit code is then 1.
+    A file that cannot be classified, or is beyond a limit, is reported and does not stop the rest; the exit code is
+    then 1.
 
     Example: cpfd predict clip.mp4 --text "five minute pasta"
 
@@ -46,7 +49,7 @@ def predict(
     from cpfd.student.student import Student
 
     logging.disable_progress_bar()
-    predictions = list(Student.load(model).predict(files, texts))
+    predictions = list(Student.load(model).predict(files, texts, options.limits))
     if as_json:
         typer.echo(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
     else:

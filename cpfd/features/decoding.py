@@ -3,61 +3,43 @@
 from pathlib import Path
 
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from cpfd.datasets.video import ClipError, is_still, open_video, to_rgb
-
-KEYFRAME_MARGIN = 0.5
-"""Seconds that a key frame must lie before a wanted time to be jumped to: indices know decoding times, and with
-B-frames a frame is shown a few frames later than it is decoded."""
+from cpfd.datasets.limits import Limits
+from cpfd.datasets.video import ClipError, open_shown, to_rgb
 
 
-def sample_frames(path: Path, count: int, size: int) -> NDArray[np.uint8]:
+def sample_frames(path: Path, count: int, size: int, limits: Limits | None = None) -> NDArray[np.uint8]:
     """Sample `count` frames at the middles of equally long parts of a clip: rgb[count, size, size, 3], uint8.
 
-    A frame is squeezed to a square rather than cropped, so that no edge of a portrait clip is lost. A clip with fewer
-    frames repeats them; a still image repeats its one. Decoding stops at the last frame that is needed, and jumps
-    ahead where a key frame lies between two of them.
+    The clip is the time in which its pictures are shown, from the first one's beginning to the last one's end. A frame
+    is squeezed to a square rather than cropped, so that no edge of a portrait clip is lost. A clip with fewer frames
+    repeats them; a still image repeats its one. Decoding stops at the last frame that is needed, and jumps ahead where
+    a key frame lies between two of them.
 
-    Raises ClipError when a frame on the way cannot be decoded.
+    Raises ClipError when the clip is beyond `limits` or a frame on the way cannot be decoded.
     """
-    sampled = []
-    with open_video(path) as (container, stream):
-        start, end, tick = _times(container, stream)
-        keyframes = np.array([entry.timestamp for entry in stream.index_entries if entry.is_keyframe]) * tick
-        decoder = container.decode(stream)
-        shown, upcoming = None, next(decoder, None)
-        for time in start + (np.arange(count) + 0.5) / count * (end - start):
-            keyframe = keyframes[keyframes <= time - KEYFRAME_MARGIN].max(initial=-np.inf)
-            if upcoming is not None and keyframe > _seconds(upcoming.pts, tick):
-                container.seek(round(keyframe / tick), stream=stream)
-                decoder = container.decode(stream)
-                shown, upcoming = None, next(decoder, None)
+    sampled: list[NDArray[np.uint8]] = []
+    with open_shown(path, limits) as (container, stream, showing):
+        frames = showing.timed(container.decode(stream))
+        shown, upcoming, drawn = None, next(frames, None), None
+        for part in range(count):
+            time = showing.middle(part, count)
+            keyframe = showing.keyframe(time)
+            if upcoming is not None and keyframe is not None and keyframe > upcoming[0]:
+                # MP4 is sought in by times of decoding: it may go one too far where frames come unevenly.
+                for start in (keyframe, showing.keyframes[0]):
+                    container.seek(start, stream=stream)
+                    frames = showing.timed(container.decode(stream))
+                    shown, upcoming = None, next(frames, None)
+                    if upcoming is not None and upcoming[0] <= time:
+                        break
             # A frame stays on screen until the next one starts.
-            while upcoming is not None and (shown is None or _seconds(upcoming.pts, tick) <= time):
-                shown, upcoming = upcoming, next(decoder, None)
+            while upcoming is not None and (shown is None or upcoming[0] <= time):
+                shown, upcoming = upcoming, next(frames, None)
             if shown is None:
                 raise ClipError("no frame can be decoded")
-            sampled.append(to_rgb(shown, (size, size)))
+            if shown is not drawn:
+                rgb, drawn = to_rgb(shown[1], (size, size)), shown
+            sampled.append(rgb)
     return np.stack(sampled)
-
-
-def _times(container: InputContainer, stream: VideoStream) -> tuple[float, float, float]:
-    """First and last moment of the stream and the length of its tick, seconds."""
-    tick = float(stream.time_base or 0)
-    start = (stream.start_time or 0) * tick
-    if stream.duration is not None:
-        return start, start + stream.duration * tick, tick
-    if container.duration is not None:
-        return start, start + container.duration / 1e6, tick
-    if is_still(container):
-        return start, start, tick
-    raise ClipError("its duration is unknown")
-
-
-def _seconds(pts: int | None, tick: float) -> float:
-    if pts is None:
-        raise ClipError("its frames carry no timestamps")
-    return pts * tick

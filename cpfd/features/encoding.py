@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from cpfd.datasets.isolation import isolated
+from cpfd.datasets.limits import Limits
 from cpfd.datasets.video import ClipError
 from cpfd.features.backbones import TextEncoder, VisionEncoder, load_tokenizer, text_spec, vision_spec
 from cpfd.features.decoding import sample_frames
@@ -40,14 +42,15 @@ class EncodedClips:
 class ClipEncoder:
     """Decodes and encodes clips; `encode` may run in several threads at once."""
 
-    def __init__(self, clips: ValidatedClips, video: Video, text: Text, backbone: Backbone) -> None:
-        """Load what the clips need; raises CpfdError where a backbone cannot be found."""
+    def __init__(self, clips: ValidatedClips, video: Video, text: Text, backbone: Backbone, limits: Limits) -> None:
+        """Load what the clips, none beyond `limits`, need; raises CpfdError where a backbone cannot be found."""
         # A data set of text alone, or of videos alone, costs and stores nothing for what it does not have.
         manifest = clips.manifest
         self._frames = video.frames if (manifest["path"] != "").any() else 0
         self._text_columns = [name for name in text.columns if name in manifest and (manifest[name] != "").any()]
         self._max_tokens = text.max_tokens if self._text_columns else 1
         self._videos, self._size, self._frozen = clips.videos, video.size, backbone.mode == "frozen"
+        self._limits = limits
         self._vision_spec = vision_spec(backbone.vision, backbone.vision_revision, video.grid, video.size)
         self._text_spec = text_spec(backbone.text, backbone.text_revision)
         self._tokenizer = load_tokenizer(backbone.text, backbone.text_revision)
@@ -99,7 +102,7 @@ class ClipEncoder:
         if not path:
             return np.zeros((self._frames, self._size, self._size, 3), np.uint8)
         try:
-            return sample_frames(self._videos / path, self._frames, self._size)
+            return isolated(sample_frames, self._videos / path, self._frames, self._size, self._limits)
         except ClipError as error:
             return error
 

@@ -16,6 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from cpfd.datasets.isolation import isolated
+from cpfd.datasets.limits import Limits
 from cpfd.datasets.video import ClipError, decode, to_rgb
 
 # Clips are measured side by side; OpenCV's own threads would add nothing but bits that depend on the number of cores.
@@ -53,7 +55,7 @@ def motion(path: Path) -> NDArray[np.float64]:
     times: list[float | None] = []
     fields, directions, changes = [], [], []
     previous_frame = previous_speed = None
-    for frame in decode(path):
+    for frame in decode(path, Limits()):
         grey = cv2.cvtColor(to_rgb(frame, (SIDE, SIDE)), cv2.COLOR_RGB2GRAY)
         times.append(frame.time)
         if previous_frame is not None:
@@ -107,7 +109,7 @@ def motion_table(clips: Mapping[str, Path]) -> tuple[pd.DataFrame, list[str]]:
 
 def _motion_or_reason(path: Path) -> NDArray[np.float64] | str:
     try:
-        return motion(path)
+        return isolated(motion, path)
     except ClipError as error:
         return str(error)
 

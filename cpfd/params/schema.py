@@ -109,6 +109,7 @@ class Validation(Group):
     max_seconds: float = Field(gt=0, json_schema_extra=usual(10, 600), description="longest clip, seconds")
     min_side: int = Field(ge=1, json_schema_extra=usual(32, 256), description="smallest width or height, pixels")
     max_side: int = Field(ge=1, json_schema_extra=usual(1024, 8192), description="largest width or height, pixels")
+    max_megabytes: int = Field(ge=1, json_schema_extra=usual(50, 4096), description="largest file of a clip, MB")
     min_frames: int = Field(ge=1, json_schema_extra=usual(1, 16), description="fewest frames in a clip")
     min_class_clips: int = Field(
         ge=1, json_schema_extra=usual(2, 100), description="fewest labelled clips of a class in the whole data set"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cpfd.datasets.video import ClipError, locate
 from cpfd.errors import CpfdError
 from cpfd.features.text import join_text
 from cpfd.importing.folder import SUFFIXES
@@ -95,9 +96,10 @@ class Clips:
             return "no video_id"
         if again:
             return "video_id is there more than once: the first is taken"
-        inside = os.path.normpath(self.root / path)
-        if path and not Path(inside).is_relative_to(os.path.normpath(self.root)):
-            return f"path leaves {self.root}"
+        try:
+            locate(self.root, path)
+        except ClipError as error:
+            return str(error)
         return ""
 
     def _refuse_columns(self, present: Sequence[str], text_columns: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What `cpfd score` and the flow `score` can be told."""
+"""What `cpfd score` and the flow `score` can be told, and in part `cpfd predict`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,25 @@ from typing import Annotated
 import typer
 from annotated_types import Ge, Le
 
+from cpfd.datasets.limits import Limits
+
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringOptions:
+class LimitOptions:
+    """What a clip may cost; one beyond that is not decoded."""
+
+    max_seconds: Annotated[float, Ge(0), typer.Option(help="Longest clip, seconds.")] = Limits.max_seconds
+    max_side: Annotated[int, Ge(1), typer.Option(help="Largest width or height of a clip, pixels.")] = Limits.max_side
+    max_megabytes: Annotated[int, Ge(1), typer.Option(help="Largest file of a clip, MB.")] = Limits.max_megabytes
+
+    @property
+    def limits(self) -> Limits:
+        """The same without Typer."""
+        return Limits(self.max_seconds, self.max_side, self.max_megabytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions(LimitOptions):
     """Which clips a student classifies, which student, and how; `shard_clips` and `threads` change no byte."""
 
     source: Annotated[

@@ -88,7 +88,7 @@ class Scoring:
         number = 0
         while part := list(islice(clips, self.options.shard_clips)):
             states = [self._state(clip) for clip in part]
-            yield Shard(part, self._scratch / f"{number:06d}-{fingerprint([], part, states)}")
+            yield Shard(part, self._scratch / f"{number:06d}-{fingerprint([], part, states, self.options.limits)}")
             number += 1
 
     def classify(self, shards: Iterable[Shard], progress: Callable[[int], Any] = lambda clips: None) -> None:
@@ -134,7 +134,7 @@ class Scoring:
         if clip.problem:
             return Prediction(name, text, {}, clip.problem)
         try:
-            return next(self.student.predict([self.clips.file(clip)], [text]))
+            return next(self.student.predict([self.clips.file(clip)], [text], self.options.limits))
         except OSError as error:
             if error.errno not in _OWN_FAULT:
                 raise

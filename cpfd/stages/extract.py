@@ -1,5 +1,6 @@
 """Stage `extract`: the content of every validated clip becomes features."""
 
+from cpfd.datasets.limits import Limits
 from cpfd.features.encoding import ClipEncoder, ValidatedClips
 from cpfd.features.extract import extract_features
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table
@@ -14,15 +15,17 @@ def main() -> None:
     dataset = read_json(VALIDATED / "dataset.json")
     manifest = read_table(VALIDATED / "manifest.parquet")
     clips = ValidatedClips(dataset, manifest, RAW / dataset["name"] / "videos")
+    limits = Limits.of(params.validation)
     given = len(manifest) + dataset["quarantined"]
     # The manifest holds every clip's content hash, so this knows when anything has changed since a killed run.
     state = fingerprint(
         [VALIDATED / "manifest.parquet", CODE / "extract.txt"],
         [group.model_dump() for group in (params.video, params.text, params.backbone, params.extract)],
+        limits,
     )
     extract_features(
         clips,
-        ClipEncoder(clips, params.video, params.text, params.backbone),
+        ClipEncoder(clips, params.video, params.text, params.backbone, limits),
         params.extract,
         CONTENT,
         SCRATCH / f"extract-{state}",

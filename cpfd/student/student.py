@@ -6,14 +6,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from cpfd.datasets.isolation import isolated
+from cpfd.datasets.limits import Limits
 from cpfd.datasets.video import ClipError
 from cpfd.errors import CpfdError
+from cpfd.features.decoding import sample_frames
 from cpfd.features.text import fold
 from cpfd.metrics import probabilities
 from cpfd.models.xvlm import XVlmForVideoClassification
-from cpfd.student.processing import XVlmProcessor
+from cpfd.student.processing import Sampler, XVlmProcessor
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,21 @@ class Student:
         except (OSError, ValueError) as error:
             raise CpfdError(f"{folder}: the exported student there is not whole: {error}") from error
 
-    def predict(self, videos: Sequence[Path | None], texts: Sequence[str]) -> Iterator[Prediction]:
-        """Classify clips one by one, in order; one that cannot be decoded yields its error, and the rest go on."""
+    def predict(self, videos: Sequence[Path | None], texts: Sequence[str], limits: Limits) -> Iterator[Prediction]:
+        """Classify clips that nobody has looked at yet, one by one, in order.
+
+        One that cannot be decoded, is beyond `limits` or kills the process that decodes it yields its error, and the
+        rest go on.
+        """
+
+        def sample(path: Path, count: int, size: int) -> NDArray[np.uint8]:
+            return isolated(sample_frames, path, count, size, limits)
+
         for video, text in zip(videos, texts, strict=True):
             name = None if video is None else str(video)
             try:
                 self._refuse_unseen(video, text)
-                logits = self.logits(video, text)
+                logits = self.logits(video, text, sample)
             except ClipError as error:
                 yield Prediction(name, text, {}, str(error))
                 continue
@@ -70,13 +83,13 @@ class Student:
             yield pool
 
     @torch.inference_mode()
-    def logits(self, video: Path | None, text: str) -> torch.Tensor:
-        """Logits[C] of one clip; raises ClipError when its video cannot be decoded.
+    def logits(self, video: Path | None, text: str, sample: Sampler = sample_frames) -> torch.Tensor:
+        """Logits[C] of one clip, which `sample` decodes; raises ClipError when its video cannot be decoded.
 
         A text is not looked at where the student was trained on videos alone.
         """
         read = fold(text) if self.network.config.text_columns else ""
-        logits = self.network(**self.processor([video], [read])).logits
+        logits = self.network(**self.processor([video], [read], sample)).logits
         assert logits is not None
         return logits[0].float()
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, RawDataset, parse_labels
+from cpfd.datasets.isolation import isolated
+from cpfd.datasets.limits import Limits
 from cpfd.datasets.splits import assign_splits
-from cpfd.datasets.video import ClipError, Probe, probe
+from cpfd.datasets.video import ClipError, Probe, locate, probe
 from cpfd.params.schema import Split, Validation
 
 _LARGEST = float(np.finfo(np.float32).max)  # networks compute in float32, where anything larger is infinite
@@ -128,9 +130,9 @@ def has_text(manifest: pd.DataFrame, text_columns: list[str]) -> pd.Series:
 
 def _probe_clips(paths: pd.Series, videos: Path, validation: Validation) -> tuple[pd.DataFrame, pd.Series]:
     """Probe and hash clips: (table of what was measured, reasons against clips), both indexed like `paths`."""
-    root = videos.resolve()
+    limits = Limits.of(validation)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        examined = pool.map(lambda path: _examine(path, root), paths)
+        examined = pool.map(lambda path: _examine(path, videos, limits), paths)
         results = list(tqdm(examined, total=len(paths), desc="probe", unit="clips"))
     measured: dict[Any, dict[str, Any]] = {}
     reasons: list[tuple[Any, str]] = []
@@ -152,26 +154,16 @@ def _probe_clips(paths: pd.Series, videos: Path, validation: Validation) -> tupl
     return table, pd.Series([r for _, r in reasons], [row for row, _ in reasons], dtype=object)
 
 
-def _examine(path: str, root: Path) -> tuple[Probe, str] | str:
+def _examine(path: str, videos: Path, limits: Limits) -> tuple[Probe, str] | str:
     """A clip's probe and the SHA-256 of its file, or the reason why it cannot be used."""
-    relative = PurePosixPath(path)
-    if relative.is_absolute():
-        return f"path leaves videos/: '{path}' is absolute"
-    if ".." in relative.parts:
-        return f"path leaves videos/: '{path}'"
     try:
-        if not (root / path).resolve().is_relative_to(root):
-            return f"path leaves videos/: '{path}' is or passes a symbolic link to elsewhere"
-        clip = probe(root / path)
-        with (root / path).open("rb") as file:
-            return clip, hashlib.file_digest(file, "sha256").hexdigest()
+        file = locate(videos, path)
+        clip = isolated(probe, file, limits)
+        with file.open("rb") as content:
+            return clip, hashlib.file_digest(content, "sha256").hexdigest()
     except ClipError as error:
         return str(error)
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ):  # symbolic links in a loop, NUL in a name, a name too long, no permission
+    except OSError:  # no permission, a name too long
         return f"file cannot be read: '{path}'"
 
 
@@ -179,12 +171,8 @@ def _beyond_limits(clip: Probe, validation: Validation) -> Iterator[str]:
     limits = validation
     if clip.frames > 1 and clip.seconds < limits.min_seconds:
         yield f"too short: {clip.seconds:.2f} s, at least {limits.min_seconds:g} s (validation.min_seconds)"
-    if clip.seconds > limits.max_seconds:
-        yield f"too long: {clip.seconds:.2f} s, at most {limits.max_seconds:g} s (validation.max_seconds)"
     if min(clip.width, clip.height) < limits.min_side:
         yield f"too small: {clip.width} x {clip.height}, at least {limits.min_side} pixels (validation.min_side)"
-    if max(clip.width, clip.height) > limits.max_side:
-        yield f"too large: {clip.width} x {clip.height}, at most {limits.max_side} pixels (validation.max_side)"
     if clip.frames < limits.min_frames:
         yield f"too few frames: {clip.frames}, at least {limits.min_frames} (validation.min_frames)"
 

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, BertConfig, PreTrainedConfig, PreTrainedTokenizerFast, ViTConfig
 
+from cpfd.datasets.limits import Limits
 from cpfd.features.encoding import ClipEncoder, ValidatedClips
 from cpfd.features.extract import extract_features
 from cpfd.features.store import FeatureStore
@@ -78,7 +79,7 @@ def extract(
     """Extract the features of the clips in folder/videos into folder/content."""
     dataset = {"name": "small", "task": task, "classes": CLASSES, "version": "0123456789abcdef"}
     clips = ValidatedClips(dataset, manifest, folder / "videos")
-    encoder = ClipEncoder(clips, params.video, params.text, params.backbone)
+    encoder = ClipEncoder(clips, params.video, params.text, params.backbone, Limits())
     output, scratch = folder / "content", folder / "scratch"
     extract_features(clips, encoder, params.extract, output, scratch, max_quarantined=max_quarantined)
     return FeatureStore(folder / "content")

@@ -25,6 +25,7 @@ LIMITS = Validation(
     max_seconds=10.0,
     min_side=32,
     max_side=256,
+    max_megabytes=10,
     min_frames=1,
     min_class_clips=2,
     max_class_ratio=5.0,
