@@ -20,6 +20,7 @@ from cpfd.datasets.showing import Showing, read_showing
 
 # FFmpeg's own messages on broken input would interleave with progress bars; every failure is raised as ClipError.
 av.logging.set_level(av.logging.PANIC)
+av.logging.set_skip_repeated(False)  # else the second clip of two with the same fault has no reason
 
 FORMATS = (
     *("mov", "matroska", "avi", "flv", "mpegts", "mpeg", "mpegvideo", "asf", "ogg"),
@@ -190,6 +191,6 @@ def _explain(error: Exception, limits: Limits | None) -> str:
     said = str((getattr(error, "log", None) or ("", "", ""))[2])
     if "not on whitelist" in said:
         return "not a clip: neither a still image nor in a container such as MP4, Matroska, WebM, AVI, MPEG or GIF"
-    if limits and (found := re.search(r"Picture size (\d+)x(\d+) exceeds", said)):
+    if limits and (found := re.search(r"(?:Picture size|set dimensions) (\d+)[x ](\d+)", said)):
         return f"too large: {found[1]} x {found[2]}, at most {limits.max_side} pixels ({limits.group}max_side)"
     return f"cannot be decoded: {getattr(error, 'strerror', None) or error}"

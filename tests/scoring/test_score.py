@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,13 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpfd.datasets.limits import Limits
 from cpfd.errors import CpfdError
+from cpfd.features.decoding import sample_frames
 from cpfd.scoring import clips as scoring_clips
 from cpfd.scoring import shards as scoring_shards
 from cpfd.scoring.clips import Clips
 from cpfd.scoring.models import Model, find_model
 from cpfd.scoring.options import ScoringOptions
 from cpfd.scoring.shards import Scoring, open_scoring
+from cpfd.student import student as student_module
 from tests.support.clips import write_clip
 from tests.support.commands import cpfd, invoke
 from tests.support.project import IDENTITY, Project
@@ -227,7 +231,7 @@ def test_a_manifest_brings_texts_and_keeps_ids_as_they_are(student: Path) -> Non
         ["blank", "nothing to go by: this student was trained on videos, title"],
         ["007", "video_id is there more than once: the first is taken"],
         ["", "no video_id"],
-        ["away", "path leaves mp4"],
+        ["away", "path leaves mp4/: '../clips.csv'"],
     ]
     said = json.loads(
         invoke(
@@ -282,6 +286,55 @@ def test_a_name_that_is_no_utf_8_and_a_link_to_nowhere_are_quarantined(student: 
         ["gone.mp4", "file is missing"],
         ["twice.webm", "video_id is there more than once: the first is taken"],
     ]
+
+
+def test_links_are_followed_before_paths_are_compared(student: Path) -> None:
+    clips = write_clips(Path("clips"), 1)
+    write_clip(Path("outside/clip.mp4"))
+    write_clip(Path(".dvc/cache/files/md5/ab/cdef.mp4"))
+    (clips / "linked.mp4").symlink_to(Path("outside/clip.mp4").absolute())
+    (clips / "cached.mp4").symlink_to(Path(".dvc/cache/files/md5/ab/cdef.mp4").absolute())
+    (clips / "folder").symlink_to(Path("outside").absolute())
+    write_clip(clips / "a" / "own.mp4")
+    (clips / "inside.mp4").symlink_to("a/own.mp4")
+    paths = ["a/00.mp4", "linked.mp4", "cached.mp4", "folder/clip.mp4", "inside.mp4"]
+    pd.DataFrame({"video_id": paths, "path": paths}).to_csv("table.csv", index=False)
+    summary = score(Path("table.csv"), student, Path("out"), "--videos", "clips", "--max-quarantine-share", "1")
+    assert (summary["classified"], summary["reasons"]) == (2, {"path leaves clips/": 3})
+    reasons = read("quarantine").set_index("video_id")["reason"]
+    assert reasons["linked.mp4"].endswith("is or passes a symbolic link to elsewhere")
+    assert "(cache.type symlink); `dvc config cache.type reflink,hardlink,copy`" in reasons["cached.mp4"]
+    summary = score(Path("clips"), student, Path("folder"), "--max-quarantine-share", "1")
+    assert summary["reasons"] == {"path leaves clips/": 2}
+
+
+def test_clips_beyond_the_limits_are_quarantined_and_another_limit_tries_again(student: Path) -> None:
+    clips = write_clips(Path("clips"), 2)
+    with interrupted(clips, student, 1) as job:
+        job.classify(job.shards())
+    write_clip(clips / "wide.mp4", width=320)
+    limit = ("--max-quarantine-share", "1", "--max-side", "100")
+    assert score(clips, student, Path("out"), *limit)["reasons"] == {"too large": 1}
+    assert read("quarantine")["reason"].to_list() == ["too large: 320 x 48, at most 100 pixels (max_side)"]
+    said = invoke("predict", clips / "wide.mp4", "--model", student, "--max-side", "100", "--json")
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)[0]["error"] == "too large: 320 x 48, at most 100 pixels (max_side)"
+    assert score(clips, student, Path("again"), "--max-side", "320")["classified"] == 3
+
+
+def deadly_sample(path: Path, count: int, size: int, limits: Limits) -> Any:
+    if path.name == "01.mp4":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return sample_frames(path, count, size, limits)
+
+
+def test_a_clip_that_kills_its_reader_is_quarantined_and_the_rest_goes_on(
+    student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(student_module, "sample_frames", deadly_sample)
+    score(write_clips(Path("clips"), 3), student, Path("out"), "--max-quarantine-share", "1")
+    assert read("predictions")["video_id"].to_list() == ["a/00", "a/02"]
+    assert read("quarantine")["reason"].to_list() == ["kills the process that reads it: SIGSEGV"]
 
 
 @settings(max_examples=30, deadline=None)

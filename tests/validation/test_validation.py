@@ -126,6 +126,10 @@ def test_paths_that_leave_the_videos_folder_are_never_opened(table: pd.DataFrame
         str(outside / "0.mp4"), "../outside/0.mp4", "link.mp4", "linked/0.mp4", "loop.mp4", "a\0b.mp4", "x" * 300
     ]  # fmt: skip
     table.loc[9, "path"] = "inside.mp4"
+    cached = tmp_path / ".dvc/cache/files/md5/0a/bc"
+    cached.parent.mkdir(parents=True)
+    (videos / "10.mp4").rename(cached)
+    (videos / "10.mp4").symlink_to(cached)
     found = reasons(check(raw(tmp_path, table)))
     assert found == {
         "v00": f"path leaves videos/: '{outside}/0.mp4' is absolute",
@@ -135,6 +139,8 @@ def test_paths_that_leave_the_videos_folder_are_never_opened(table: pd.DataFrame
         "v04": "file cannot be read: 'loop.mp4'",
         "v05": "file cannot be read: 'a\0b.mp4'",
         "v06": f"file cannot be read: '{'x' * 300}'",
+        "v10": "path leaves videos/: '10.mp4' is a link into DVC's cache (cache.type symlink);"
+        " `dvc config cache.type reflink,hardlink,copy` and `dvc checkout --relink` make it a file",
     }
 
 
