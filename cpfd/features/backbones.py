@@ -38,7 +38,17 @@ class VisionEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(spec["std"]) * 255)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Normalise and encode frames[N, H, W, 3], uint8; returns tokens[N, grid * grid, D]."""
+        """Normalise and encode frames[N, H, W, 3], uint8; returns tokens[N, grid * grid, D].
+
+        Of frames in a row that are the same, as all of a still image are, one is encoded, but for training.
+        """
+        new = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
+        new[1:] = (frames[1:] != frames[:-1]).flatten(1).any(1)
+        if self.training or new.all():
+            return self._encode(frames)
+        return self._encode(frames[new])[new.cumsum(0) - 1]
+
+    def _encode(self, frames: Tensor) -> Tensor:
         if not len(frames):  # of a data set without videos
             return frames.new_zeros(0, self.grid**2, self.dim, dtype=self.mean.dtype)
         pixels = ((frames - self.mean) / self.std).permute(0, 3, 1, 2)

@@ -13,47 +13,16 @@ import pytest
 
 from cpfd.datasets import isolation
 from cpfd.datasets.isolation import isolated
-from cpfd.datasets.limits import Limits
-from cpfd.datasets.video import ClipError, Probe, probe
+from cpfd.datasets.video import ClipError, probe
 from cpfd.features import encoding
 from cpfd.features.decoding import sample_frames
 from cpfd.importing.motion import motion
 from cpfd.params.schema import Validation
 from cpfd.validation import checks
 from tests.support.clips import write_clip
+from tests.support.deadly import crash, crash_once, deadly_probe, deadly_sample, spin
 from tests.support.project import ROOT
 from tests.support.small import Extracted, extract, small_params
-
-# What a hostile clip would make FFmpeg do; by name, since another process runs it.
-
-
-def crash(path: Path) -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def spin(path: Path) -> None:
-    while True:
-        pass
-
-
-def crash_once(path: Path) -> str:
-    if path.exists():
-        return "read"
-    path.touch()
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
-
-
-def deadly_probe(path: Path, limits: Limits) -> Probe:
-    if path.name == "deadly.mp4":
-        crash(path)
-    return probe(path, limits)
-
-
-def deadly_sample(path: Path, count: int, size: int, limits: Limits) -> np.ndarray:
-    if path.name == "11.mp4":
-        crash(path)
-    return sample_frames(path, count, size, limits)
 
 
 def test_values_and_exceptions_come_back_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,10 +77,10 @@ def test_readers_end_with_the_process_that_has_started_them(tmp_path: Path) -> N
 
 def test_validation_quarantines_a_deadly_clip_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "probe", deadly_probe)
-    for name in ("deadly.mp4", "sound.mp4"):
+    for name in ("11.mp4", "sound.mp4"):
         write_clip(tmp_path / name)
     limits = Validation(**small_params().validation.model_dump())
-    measured, reasons = checks._probe_clips(pd.Series(["deadly.mp4", "sound.mp4"]), tmp_path, limits)
+    measured, reasons = checks._probe_clips(pd.Series(["11.mp4", "sound.mp4"]), tmp_path, limits)
     assert reasons.to_dict() == {0: "kills the process that reads it: SIGSEGV"}
     assert measured["frames"].to_dict() == {1: 12}
 

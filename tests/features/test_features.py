@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from cpfd.datasets.video import ClipError, open_video, to_rgb
 from cpfd.errors import CpfdError
+from cpfd.features.backbones import EFFICIENTNET, VisionEncoder, vision_spec
 from cpfd.features.decoding import sample_frames
 from cpfd.features.dense import LIMIT, scale_dense
 from tests.support.clips import write_clip
@@ -137,6 +139,21 @@ def test_a_clip_that_breaks_off_says_so(tmp_path: Path) -> None:
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     with pytest.raises(ClipError):
         sample_frames(clip, 4, 32)
+
+
+def test_a_still_image_is_encoded_once(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "still.png"), np.full((64, 64, 3), 90, np.uint8))
+    moving, still = write_counter(tmp_path / "clip.mp4", 12, 6), tmp_path / "still.png"
+    frames = torch.from_numpy(np.concatenate([sample_frames(path, 4, 64) for path in (moving, still, moving)]))
+    encoder = VisionEncoder(vision_spec(EFFICIENTNET, None, 2, 64), pretrained=True).eval()
+    seen = []
+    encoder.network.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    with torch.inference_mode():
+        tokens = encoder(frames)
+        assert seen == [9]
+        alone = encoder(frames[[0, 4, 11]])
+    torch.testing.assert_close(tokens[[0, 4, 11]], alone, atol=1e-3, rtol=1e-3)
+    assert (tokens[4:8] == tokens[4]).all()
 
 
 # the store

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpfd.datasets.limits import Limits
 from cpfd.errors import CpfdError
-from cpfd.features.decoding import sample_frames
 from cpfd.scoring import clips as scoring_clips
 from cpfd.scoring import shards as scoring_shards
 from cpfd.scoring.clips import Clips
@@ -29,6 +26,7 @@ from cpfd.scoring.shards import Scoring, open_scoring
 from cpfd.student import student as student_module
 from tests.support.clips import write_clip
 from tests.support.commands import cpfd, invoke
+from tests.support.deadly import deadly_sample
 from tests.support.project import IDENTITY, Project
 from tests.support.small import CLASSES
 from tests.support.student import save_student
@@ -322,18 +320,14 @@ def test_clips_beyond_the_limits_are_quarantined_and_another_limit_tries_again(s
     assert score(clips, student, Path("again"), "--max-side", "320")["classified"] == 3
 
 
-def deadly_sample(path: Path, count: int, size: int, limits: Limits) -> Any:
-    if path.name == "01.mp4":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return sample_frames(path, count, size, limits)
-
-
 def test_a_clip_that_kills_its_reader_is_quarantined_and_the_rest_goes_on(
     student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(student_module, "sample_frames", deadly_sample)
-    score(write_clips(Path("clips"), 3), student, Path("out"), "--max-quarantine-share", "1")
-    assert read("predictions")["video_id"].to_list() == ["a/00", "a/02"]
+    clips = write_clips(Path("clips"), 2)
+    write_clip(clips / "11.mp4")
+    score(clips, student, Path("out"), "--max-quarantine-share", "1")
+    assert read("predictions")["video_id"].to_list() == ["a/00", "b/01"]
     assert read("quarantine")["reason"].to_list() == ["kills the process that reads it: SIGSEGV"]
 
 
