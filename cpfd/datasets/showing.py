@@ -91,8 +91,9 @@ def read_showing(container: InputContainer, stream: VideoStream) -> Showing:
     if len(packets) < announced:
         raise ClipError(f"truncated: {len(packets)} of {announced} frames are there")
     tick = stream.time_base or Fraction(1)
-    restarts = Fraction(LEAP_SECONDS) / tick if container.format.flags & av.format.Flags.ts_discont.value else None
-    parts = _parts([packet for packet in packets if not packet.is_discard], restarts)
+    may_restart = av.format.Flags.ts_discont in av.format.Flags(container.format.flags)
+    leap = Fraction(LEAP_SECONDS) / tick if may_restart else None
+    parts = _parts([packet for packet in packets if not packet.is_discard], leap)
     # What FFmpeg gives as an AVI's times of presentation is guessed; decoding times are pictures' times in order.
     by_pts = "avi" not in formats and all(packet.pts is not None for part in parts for packet in part)
     times, end = _on_one_clock(parts, by_pts, stream)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 import av
 import av.logging
@@ -119,7 +120,7 @@ def _placing(frame: av.VideoFrame) -> tuple[bool, int, int]:
     (a x + c y, b x + d y) (ISO/IEC 14496-12, 8.3.2).
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(cast(bytes, matrix), np.int32)[:5].tolist()
     on_its_side = abs(b) + abs(c) > abs(a) + abs(d)
     across, down = (c, b) if on_its_side else (a, d)
     return on_its_side, -1 if across < 0 else 1, -1 if down < 0 else 1
