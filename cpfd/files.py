@@ -70,22 +70,18 @@ def write_table(path: Path, table: "pd.DataFrame") -> None:
 
 
 def read_table(path: Path) -> "pd.DataFrame":
-    """Read a Parquet or CSV table, by the suffix of `path`; empty CSV cells become missing values.
+    """Read a Parquet table that CPFD has written; what comes from outside is read by `cpfd.datasets.tables`.
 
-    Raises CpfdError naming the file when it is absent, unreadable or of another kind.
+    Raises CpfdError naming the file when it is absent or unreadable.
     """
     import pandas as pd
 
     if not path.is_file():
         raise CpfdError(f"{path}: no such file")
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype={"video_id": "string", "label": "string", "creator_id": "string"})
+        return pd.read_parquet(path)
     except Exception as error:
-        raise CpfdError(f"{path}: not a readable {path.suffix[1:]} table: {error}") from error
-    raise CpfdError(f"{path}: expected a .parquet or .csv table")
+        raise CpfdError(f"{path}: not a readable parquet table: {error}") from error
 
 
 def fingerprint(paths: Iterable[Path], *values: Any) -> str:

@@ -55,7 +55,11 @@ def import_youtube_trending(source: YoutubeTrendingSource, name: Name, force: Fo
 
 
 def _import(source: Source, name: str, *, force: bool, dvc: bool) -> None:
-    from cpfd.importing.dataset import import_dataset
+    from cpfd.importing.dataset import import_dataset, keep_out_of_git
     from cpfd.importing.read import read_source
+    from cpfd.paths import RAW
 
-    typer.echo(import_dataset(name, partial(read_source, source), force=force, dvc=dvc))
+    summary = import_dataset(name, partial(read_source, source), force=force, dvc=dvc)
+    if not dvc:
+        keep_out_of_git(RAW / name)
+    typer.echo(summary)

@@ -8,7 +8,8 @@ Labels of a multi-label data set are written `a|b`; `|` alone says that no class
 nobody has looked.
 """
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from cpfd.datasets.tables import as_text, column_names, read_columns, read_dense
 from cpfd.errors import CpfdError
-from cpfd.files import link, read_table, write_table, written_aside
+from cpfd.files import link, write_table, written_aside
 
 TEXT_COLUMNS = ("title", "caption", "overlay_text", "transcript")
 MANIFEST_COLUMNS = ("video_id", "path", *TEXT_COLUMNS, "label", "creator_id", "published_at", "split")
@@ -28,14 +30,15 @@ SPLITS: Final = ("train", "validation", "test")
 class RawDataset:
     """A data set as it lies on disk, not yet validated.
 
-    `manifest` has every string column of the contract that the file has, missing values as empty strings, and always
-    `video_id`, `path` and `label`; `dense` has `video_id` and whatever columns the file has, types untouched (only
-    `video_id` where there is no file).
+    `manifest` has every column of the contract that the file has, missing values as empty strings, and always
+    `video_id`, `path` and `label`; `other_columns` are those that the contract does not know. `dense` is as
+    `tables.read_dense` reads it (only `video_id` where there is no file).
     """
 
     folder: Path
     manifest: pd.DataFrame
     dense: pd.DataFrame
+    other_columns: Sequence[str] = ()
 
     @property
     def text_columns(self) -> list[str]:
@@ -51,27 +54,24 @@ class RawDataset:
 def read_dataset(folder: Path) -> RawDataset:
     """Read a data set folder without judging its rows.
 
-    Raises CpfdError where the folder, the manifest or one of its necessary columns is missing, or both forms of a
-    table are there.
+    Raises CpfdError where the folder, the manifest or one of its necessary columns is missing, both forms of a table
+    are there, or one cannot be read as it should (`tables`).
     """
     if not folder.is_dir():
         raise CpfdError(f"{folder}: no such data set; `cpfd import --help` shows how to make one")
     manifest_path = _table_path(folder, "manifest", necessary=True)
     assert manifest_path is not None
-    manifest = read_table(manifest_path)
-    missing = {"video_id", "label"} - set(manifest.columns)
-    if missing:
+    names = column_names(manifest_path)
+    if missing := {"video_id", "label"} - set(names):
         raise CpfdError(f"{folder}: the manifest lacks the column(s) {', '.join(sorted(missing))}")
+    manifest = as_text(read_columns(manifest_path, MANIFEST_COLUMNS), manifest_path)
     if "path" not in manifest:
         manifest["path"] = ""
-    for column in manifest.columns.intersection(list(MANIFEST_COLUMNS)):
-        manifest[column] = manifest[column].astype("string").fillna("").astype(object)
     dense_path = _table_path(folder, "dense", necessary=False)
-    dense = pd.DataFrame({"video_id": pd.Series(dtype=object)}) if dense_path is None else read_table(dense_path)
-    if "video_id" not in dense:
-        raise CpfdError(f"{dense_path}: the dense table lacks the column video_id")
-    dense["video_id"] = dense["video_id"].astype("string").fillna("").astype(object)
-    return RawDataset(folder, manifest, dense)
+    dense = pd.DataFrame({"video_id": pd.Series(dtype=object)}) if dense_path is None else read_dense(dense_path)
+    if shared := [name for name in dense if name in MANIFEST_COLUMNS and name != "video_id"]:
+        raise CpfdError(f"{dense_path}: {', '.join(shared)} belongs to the manifest; rename or remove it here")
+    return RawDataset(folder, manifest, dense, [name for name in names if name not in MANIFEST_COLUMNS])
 
 
 def write_dataset(
@@ -102,6 +102,15 @@ def parse_labels(label: str, task: str) -> list[str]:
     if task == "single_label":
         return [label] if label else []
     return sorted({part for part in label.split("|") if part})
+
+
+def lookalikes(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that differ in nothing but case, white space or Unicode form (NFKC), sorted."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        alike.setdefault(" ".join(folded.split()), []).append(name)
+    return [group for group in alike.values() if len(group) > 1]
 
 
 def label_matrix(labels: pd.Series, classes: list[str], task: str) -> np.ndarray:

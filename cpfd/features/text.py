@@ -1,6 +1,7 @@
 """A clip's text as the tokens that a text encoder reads."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +18,8 @@ def join_text(manifest: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """Every run of white space becomes one space; none at the ends."""
-    return re.sub(r"\s+", " ", text).strip()
+    """Text in NFC, in which every run of white space is one space; none at the ends."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
 
 
 def tokenize(

@@ -1,16 +1,19 @@
 """What import adapters make, and the way of that into `data/raw/<name>` and DVC; side tables joined by video_id."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from pydantic import ValidationError
 
-from cpfd.datasets.contract import SPLITS, TEXT_COLUMNS, write_dataset
+from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, TEXT_COLUMNS, lookalikes, parse_labels, write_dataset
+from cpfd.datasets.tables import column_names, read_dense
 from cpfd.errors import CpfdError
-from cpfd.files import read_table
 from cpfd.params.schema import Dataset
 from cpfd.paths import RAW
 
@@ -44,27 +47,12 @@ def import_dataset(name: str, read: Callable[[], Imported], *, force: bool, dvc:
     return _summary(target, imported)
 
 
-def read_strings(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet table with every value as a string, "" where it is missing; a CSV's "NA" stays "NA".
-
-    Raises CpfdError naming the file when it is absent or unreadable.
-    """
-    if path.suffix != ".csv":
-        return read_table(path).convert_dtypes().astype("string").fillna("").astype(object)
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False).astype(object)
-    except (OSError, ValueError) as error:
-        raise CpfdError(f"{path}: not a readable csv table: {error}") from error
-
-
 def rows_of_clips(table: pd.DataFrame, path: Path, video_ids: Collection[str]) -> tuple[pd.DataFrame, list[str]]:
     """Select the rows of a side table that belong to the clips, indexed by `video_id`; notes count all others.
 
-    Raises CpfdError when the column `video_id` is missing, a clip is there twice, or no id is that of a clip.
+    Raises CpfdError when a clip is there twice, or no id is that of a clip.
     """
-    if "video_id" not in table:
-        raise CpfdError(f"{path}: lacks the column video_id; it has: {', '.join(map(str, table.columns))}")
-    indexed = table.assign(video_id=table["video_id"].astype("string").fillna("").astype(object)).set_index("video_id")
+    indexed = table.set_index("video_id")
     known = indexed.index.isin(list(video_ids))
     if not known.any():
         raise CpfdError(
@@ -83,12 +71,20 @@ def rows_of_clips(table: pd.DataFrame, path: Path, video_ids: Collection[str]) -
 
 
 def dense_table(
-    sources: Sequence[str], video_ids: Sequence[str], clips: Mapping[str, Path]
+    sources: Sequence[str],
+    video_ids: Sequence[str],
+    clips: Mapping[str, Path],
+    columns_of: Mapping[str, str] = MappingProxyType({}),
+    own: Path | None = None,
 ) -> tuple[pd.DataFrame | None, list[str]]:
     """Join dense columns by video_id: each source is the path of a table, or "motion" to measure `clips`.
 
-    Returns the table with one row per distinct video_id in the order given (None without sources), and notes. Values
-    are left as they are: validation judges them. Raises CpfdError when two sources share a column.
+    `columns_of` gives columns of the contract other names in the tables, {"video_id": "id"}; they are no dense features
+    and are left out. So are columns of words in the table `own`, from which the clips come. Other values are left as
+    they are, for validation to judge.
+
+    Returns the table with one row per distinct video_id in the order given (None without sources), and notes. Raises
+    CpfdError when two sources share a column, or all as in `rows_of_clips`.
     """
     if not sources:
         return None, []
@@ -100,12 +96,21 @@ def dense_table(
         if source == "motion":
             columns, more = _measured(clips)
         else:
-            columns, more = rows_of_clips(read_table(Path(source)), Path(source), ids)
+            columns, more = _side_features(Path(source), ids, columns_of, own)
         if shared := [str(column) for column in columns.columns.intersection(joined.columns)]:
             raise CpfdError(f"--dense {source}: column(s) {', '.join(shared)} come from another --dense; rename them")
         joined = joined.join(columns)
         notes += more
     return joined.reset_index(), notes
+
+
+def keep_out_of_git(target: Path) -> None:
+    """Have git ignore a data set that DVC does not look after; without a git repository, nothing is to be done."""
+    from dvc.scm import SCM, SCMError
+    from scmrepo.exceptions import FileNotInRepoError
+
+    with suppress(SCMError, FileNotInRepoError):
+        SCM(".").ignore(str(target.absolute()))
 
 
 def join_groups(listed: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -122,8 +127,8 @@ def join_groups(listed: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def some(values: Iterable[object], shown: int = 5) -> str:
-    """Name the first few of many values for a message."""
-    listed = [str(value) for value in values]
+    """Name the first few of many values for a message; what is not Unicode in a file's name is escaped."""
+    listed = [str(value).encode(errors="backslashreplace").decode() for value in values]
     return ", ".join(listed[:shown]) + (f", ... ({len(listed)} in all)" if len(listed) > shown else "")
 
 
@@ -157,6 +162,24 @@ def _add(target: Path) -> None:
         raise CpfdError(f"{target} is written, but DVC could not add it: {error}; run `dvc add {target}`") from error
 
 
+def _side_features(
+    path: Path, video_ids: Sequence[str], columns_of: Mapping[str, str], own: Path | None
+) -> tuple[pd.DataFrame, list[str]]:
+    names = column_names(path)
+    key = columns_of["video_id"] if columns_of.get("video_id") in names else "video_id"
+    table = read_dense(path, key)
+    content = {*MANIFEST_COLUMNS, *columns_of.values()} - {key}
+    words = (
+        [] if own is None or not own.samefile(path) else [name for name in names if not is_numeric_dtype(table[name])]
+    )
+    left_out = [name for name in names if name in content or (name in words and name != key)]
+    kept = table.drop(columns=left_out).rename(columns={key: "video_id"})
+    rows, notes = rows_of_clips(kept, path, video_ids)
+    if left_out:
+        notes.append(f"--dense {path}: columns that are no dense features were left out: {some(left_out)}")
+    return rows, notes
+
+
 def _measured(clips: Mapping[str, Path]) -> tuple[pd.DataFrame, list[str]]:
     if not clips:
         raise CpfdError("--dense motion: there are no videos to measure; give --videos, or leave it out")
@@ -169,13 +192,15 @@ def _measured(clips: Mapping[str, Path]) -> tuple[pd.DataFrame, list[str]]:
 
 def _summary(target: Path, imported: Imported) -> str:
     manifest = imported.manifest
-    labels = manifest["label"].value_counts(sort=False).sort_index()
-    classes = some((f"{label} {count}" for label, count in labels.items() if label), shown=20)
+    labels = manifest["label"][manifest["label"] != ""]
+    several = int(labels.str.contains("|", regex=False).sum())
+    task = "multi_label" if several else "single_label"
+    counts = labels.map(lambda label: parse_labels(label, task)).explode().value_counts().sort_index()
+    classes = some((f"{name} {count}" for name, count in counts.items()), shown=20)
     texts = [f"{column} ({(manifest[column] != '').sum()} filled)" for column in TEXT_COLUMNS if column in manifest]
     dense = [] if imported.dense is None else [column for column in imported.dense if column != "video_id"]
     lines = [
-        f"{target}: {len(manifest)} clips, {labels.drop('', errors='ignore').sum()} labelled,"
-        f" {len(imported.videos)} video files",
+        f"{target}: {len(manifest)} clips, {len(labels)} labelled, {len(imported.videos)} video files",
         f"  classes: {classes or 'none'}",
         f"  text columns: {', '.join(texts) or 'none'}",
         f"  dense columns: {some(dense) or 'none, so there is nothing to distil'}",
@@ -186,5 +211,11 @@ def _summary(target: Path, imported: Imported) -> str:
         splits = manifest["split"].value_counts()
         lines.append(f"  splits: {', '.join(f'{name} {splits.get(name, 0)}' for name in SPLITS)}")
     lines += [f"note: {note}" for note in imported.notes]
-    lines.append(f"next: set dataset.name to {target.name} in params.yaml, then run `dvc repro`")
+    if several:
+        lines.append(f"note: {several} labels have a |, which divides the classes of a clip: each is counted by itself")
+    if alike := [" and ".join(map(repr, group)) for group in lookalikes(counts.index)]:
+        lines.append(f"note: classes that differ in case, white space or Unicode form alone: {some(alike)}")
+    lines.append(
+        f"next: set dataset.name to {target.name} and dataset.task to {task} in params.yaml, then run `dvc repro`"
+    )
     return "\n".join(lines)

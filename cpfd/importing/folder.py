@@ -1,6 +1,8 @@
 """Import adapter: a folder of videos with one sub-folder per class."""
 
+import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from cpfd.datasets.contract import TEXT_COLUMNS
+from cpfd.datasets.tables import read_text
 from cpfd.errors import CpfdError
-from cpfd.importing.dataset import Imported, dense_table, join_groups, read_strings, rows_of_clips, some
+from cpfd.importing.dataset import Imported, dense_table, join_groups, rows_of_clips, some
 from cpfd.importing.sources import FolderSource
 
 SUFFIXES = (
@@ -36,21 +39,20 @@ def import_folder(source: FolderSource) -> Imported:
     files, notes = _clips(src)
     ids = list(files)
     paths = [file.relative_to(src).as_posix() for file in files.values()]
-    classes = [path.split("/")[0] for path in paths]
+    classes = [unicodedata.normalize("NFC", path.split("/")[0]) for path in paths]
     manifest = pd.DataFrame(
         {"video_id": ids, "path": paths, "label": ["" if name == source.unlabelled else name for name in classes]}
     )
     if text:
-        table, more = rows_of_clips(read_strings(text), text, ids)
+        table, more = rows_of_clips(read_text(text, ["video_id", *TEXT_COLUMNS]), text, ids)
         columns = [column for column in TEXT_COLUMNS if column in table]
         if not columns:
             raise CpfdError(f"{text}: has none of the text columns {', '.join(TEXT_COLUMNS)}")
         manifest[columns] = table[columns].reindex(ids, fill_value="").to_numpy()
         notes += more
     if creators:
-        table, more = rows_of_clips(read_strings(creators), creators, ids)
-        if "creator_id" not in table:
-            raise CpfdError(f"{creators}: lacks the column creator_id")
+        needed = ["video_id", "creator_id"]
+        table, more = rows_of_clips(read_text(creators, needed, needed), creators, ids)
         manifest["creator_id"] = table["creator_id"].reindex(ids, fill_value="").to_numpy()
         notes += more
     elif (src / SOURCES).is_file():
@@ -71,7 +73,11 @@ def read_sources(path: Path, video_ids: Sequence[str]) -> tuple[dict[str, str], 
     listed: list[tuple[str, str]] = []
     strange: list[str] = []
     source = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        lines = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig")).splitlines()
+    except UnicodeDecodeError as error:
+        raise CpfdError(f"{path}: is not UTF-8: {error}; save it as UTF-8") from error
+    for number, line in enumerate(lines, start=1):
         line = line.strip()
         if "://" in line:
             source = line
@@ -101,6 +107,10 @@ def _within(video_id: str, span: re.Match[str]) -> bool:
     )
 
 
+def _is_utf_8(path: Path) -> bool:
+    return str(path).encode(errors="ignore") == os.fsencode(path)
+
+
 def _clips(src: Path) -> tuple[dict[str, Path], list[str]]:
     if not src.is_dir():
         raise CpfdError(f"{src}: no such folder; expected one folder per class in it")
@@ -110,9 +120,11 @@ def _clips(src: Path) -> tuple[dict[str, Path], list[str]]:
         parts = path.relative_to(src).parts
         clip, in_class = path.suffix.lower() in SUFFIXES and path.is_file(), len(parts) > 1
         if clip and in_class:
-            files[path.stem].append(path)
+            files[unicodedata.normalize("NFC", path.stem)].append(path)
         elif clip or (in_class and not path.name.startswith(".")):
             others.append("/".join(parts))
+    if strange := [path.relative_to(src) for found in files.values() for path in found if not _is_utf_8(path)]:
+        raise CpfdError(f"{src}: {len(strange)} files have a name that is not UTF-8: {some(strange)}; rename them")
     if not files:
         raise CpfdError(f"{src}: no clips found; expected {src}/<class>/<clip>.mp4 (or {', '.join(SUFFIXES[1:])})")
     if twice := [found for found in files.values() if len(found) > 1]:

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS
+from cpfd.datasets.tables import as_text, column_names, read_columns
 from cpfd.errors import CpfdError
-from cpfd.importing.dataset import Imported, dense_table, read_strings, some
+from cpfd.importing.dataset import Imported, dense_table, some
 from cpfd.importing.sources import TableSource
 
 SPLIT_NAMES = {name: name for name in SPLITS} | {
@@ -31,8 +34,7 @@ def import_table(source: TableSource) -> Imported:
     """
     src, videos = source.path, source.videos
     _refuse_wrong_mapping(source.columns)
-    table = read_strings(src)
-    manifest, notes = _mapped(table, src, source.columns)
+    manifest, notes = _mapped(src, source.columns)
     if "split" in manifest:
         manifest["split"] = _splits(manifest["split"], src)
     files: dict[str, Path] = {}
@@ -52,7 +54,7 @@ def import_table(source: TableSource) -> Imported:
         for video_id, path in zip(first_rows["video_id"], first_rows["path"], strict=True)
         if path in files
     }
-    features, more = dense_table(source.dense, manifest["video_id"].tolist(), clips)
+    features, more = dense_table(source.dense, manifest["video_id"].tolist(), clips, source.columns, src)
     return Imported(manifest, features, files, [*notes, *more])
 
 
@@ -80,17 +82,35 @@ def _wrong_mapping(pair: str) -> CpfdError:
     )
 
 
-def _mapped(table: pd.DataFrame, src: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
-    there = ", ".join(map(str, table.columns))
-    if absent := [f"{name}={column}" for name, column in columns.items() if column not in table]:
+def _mapped(src: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    names = column_names(src)
+    there = ", ".join(names)
+    if absent := [f"{name}={column}" for name, column in columns.items() if column not in names]:
         raise CpfdError(f"{src}: --map {some(absent)}: no such column; the table has: {there}")
-    taken = {name: columns.get(name, name) for name in MANIFEST_COLUMNS if columns.get(name, name) in table}
+    taken = {name: columns.get(name, name) for name in MANIFEST_COLUMNS if columns.get(name, name) in names}
     for name in ("video_id", "label"):
         if name not in taken:
-            raise CpfdError(f"{src}: no column {name}; name it with --map {name}=COLUMN; the table has: {there}")
-    left_out = [column for column in table.columns if column not in taken.values()]
+            hint = _ids(src) if name == "video_id" else ""
+            raise CpfdError(f"{src}: no column {name}; name it with --map {name}=COLUMN{hint}; the table has: {there}")
+    stored = read_columns(src, taken.values())
+    table = as_text(stored.select(list(taken.values())).rename_columns(list(taken)), src)
+    left_out = [column for column in names if column not in taken.values()]
     notes = [f"{src}: columns left out: {some(left_out)}"] if left_out else []
-    return pd.DataFrame({name: table[column] for name, column in taken.items()}), notes
+    return table, notes
+
+
+def _ids(src: Path) -> str:
+    """Which columns of a table could be its ids: those with another value in every row."""
+    table = read_columns(src)
+    unique = [
+        name
+        for name in table.column_names
+        if table[name].null_count == 0 and not pa.types.is_nested(table[name].type)
+        if pc.count_distinct(table[name]).as_py() == table.num_rows
+    ]
+    if unique:
+        return f" (with another value in every row: {some(unique)})"
+    return " (none has another value in every row: add one, such as the number of the row)"
 
 
 def _splits(given: pd.Series, src: Path) -> pd.Series:

@@ -4,8 +4,8 @@ The title is content. Everything that comes later or from elsewhere is dense: en
 the creator. There are no video files in this layout.
 """
 
-import csv
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from hashlib import blake2b
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cpfd.datasets.splits import assign_splits
+from cpfd.datasets.tables import open_csv, require_columns
 from cpfd.errors import CpfdError
 from cpfd.files import read_json
 from cpfd.importing.dataset import Imported, join_groups, some
@@ -202,36 +203,33 @@ def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.
 
 def _categories(path: Path) -> dict[str, str]:
     try:
-        return {item["id"]: item["snippet"]["title"] for item in read_json(path)["items"]}
+        titles = {item["id"]: item["snippet"]["title"] for item in read_json(path)["items"]}
+        return {key: unicodedata.normalize("NFC", title) for key, title in titles.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CpfdError(f"{path}: expected YouTube's list of video categories, found: {error!r}") from error
 
 
 def _read_snapshots(path: Path, categories: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
     """Read the well-formed rows in order of time, categories by name and dates as ISO, and notes on the others."""
-    rows, malformed = [], []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if absent := [column for column in COLUMNS if column not in (reader.fieldnames or [])]:
-                raise CpfdError(f"{path}: lacks the column(s) {', '.join(absent)}")
-            for row in reader:
-                try:
-                    rows.append(_snapshot(row, categories))
-                except ValueError as error:
-                    malformed.append(f"line {reader.line_num}: {error}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CpfdError(f"{path}: not a readable CSV file: {error}") from error
+    rows: list[dict[str, str | int]] = []
+    malformed: list[str] = []
+    require_columns(path, COLUMNS)
+    with open_csv(path) as (names, reader):
+        for row in filter(None, reader):
+            try:
+                rows.append(_snapshot(names, row, categories))
+            except ValueError as error:
+                malformed.append(f"line {reader.line_num}: {error}")
     if not rows:
         raise CpfdError(f"{path}: no well-formed rows; {some(malformed) or 'it is empty'}")
     notes = [f"{path}: {len(malformed)} malformed rows were left out: {some(malformed, 20)}"] if malformed else []
     return pd.DataFrame(rows).sort_values("date", kind="stable"), notes
 
 
-def _snapshot(row: Mapping[str | None, str | None], categories: Mapping[str, str]) -> dict[str, str | int]:
-    if None in row or None in row.values():
+def _snapshot(names: list[str], row: list[str], categories: Mapping[str, str]) -> dict[str, str | int]:
+    if len(row) != len(names):
         raise ValueError("another number of cells than the header has")
-    cells = {column: str(row[column]).strip() for column in COLUMNS}
+    cells = {column: unicodedata.normalize("NFC", row[names.index(column)].strip()) for column in COLUMNS}
     if not cells["video_id"]:
         raise ValueError("video_id is empty")
     if cells["category_id"] not in categories:

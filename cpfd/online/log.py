@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cpfd.datasets.tables import column_names, numbers, read_columns, text_column, typed_column
 from cpfd.errors import CpfdError
 from cpfd.metrics import Floats
 from cpfd.pages.formatting import share
@@ -91,24 +91,20 @@ def read_log(path: Path, control: str | None = None) -> Log:
 
 def _read_columns(path: Path) -> pd.DataFrame:
     """Read the columns of the log that are needed: a log may have many more, and millions of rows."""
-    if not path.is_file():
-        raise CpfdError(f"{path}: no such file")
-    if path.suffix not in (".parquet", ".csv"):
-        raise CpfdError(f"{path}: expected a .parquet or .csv table")
-    try:
-        names = list(pq.read_schema(path).names if path.suffix == ".parquet" else pd.read_csv(path, nrows=0).columns)
-        needed = ["variant", "unit_id", "served_at"] + (["outcome"] if "outcome" in names else ["prediction", "label"])
-        if lacking := [name for name in needed if name not in names]:
-            needs = " and ".join(lacking) if "label" not in lacking else f"{' and '.join(lacking)} (or outcome)"
-            raise CpfdError(
-                f"{path}: lacks {needs}; it has: {', '.join(map(str, names))}. docs/online.md has all columns"
-            )
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path, columns=needed)
-        words = {name: "string" for name in needed if name != "outcome"}
-        return pd.read_csv(path, usecols=needed, dtype=words, keep_default_na=False, na_values=[""], low_memory=False)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise CpfdError(f"{path}: not a readable {path.suffix[1:]} table: {error}") from error
+    names = column_names(path)
+    needed = ["variant", "unit_id", "served_at"] + (["outcome"] if "outcome" in names else ["prediction", "label"])
+    if lacking := [name for name in needed if name not in names]:
+        needs = " and ".join(lacking) if "label" not in lacking else f"{' and '.join(lacking)} (or outcome)"
+        raise CpfdError(f"{path}: lacks {needs}; it has: {', '.join(names)}. docs/online.md has all columns")
+    table = read_columns(path, needed)
+    return pd.DataFrame(
+        {
+            name: typed_column(table, name)
+            if name in ("served_at", "outcome")
+            else text_column(table, name, path).to_pandas()
+            for name in needed
+        }
+    )
 
 
 def _codes(path: Path, column: pd.Series) -> tuple[NDArray[np.signedinteger], pd.Index]:
@@ -148,8 +144,8 @@ def _times(path: Path, column: pd.Series) -> NDArray[np.datetime64]:
 
 
 def _numbers(path: Path, column: pd.Series) -> Floats:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = (np.isnan(values) & column.notna().to_numpy()) | np.isinf(values)
+    values, missing = numbers(column)
+    wrong = (np.isnan(values) & ~missing) | np.isinf(values)
     if wrong.any():
         raise CpfdError(
             f"{path}: outcome is '{column.iloc[int(wrong.argmax())]}' in row {_first(wrong)}; expected a finite number,"

@@ -2,17 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from cpfd.datasets.tables import as_text, column_names, read_batches
 from cpfd.datasets.video import ClipError, locate
 from cpfd.errors import CpfdError
 from cpfd.features.text import join_text
@@ -122,7 +119,8 @@ class Clips:
                 ids = [name.removesuffix(Path(name).suffix) for name in named]
                 yield pd.DataFrame({"video_id": ids, "path": named, "problem": problems}, dtype=object)
             return
-        for table in _read_strings(self.source, ["video_id", "path", *self._text_columns]):
+        for rows in read_batches(self.source, ["video_id", "path", *self._text_columns], READ_TOGETHER):
+            table = as_text(rows, self.source)
             yield table.assign(path=table.get("path", ""), problem="")
 
     def _files(self, folder: Path) -> Iterator[str]:
@@ -143,33 +141,4 @@ def _columns(manifest: Path) -> list[str]:
         raise CpfdError(f"{manifest}: no such file or folder")
     if manifest.suffix not in (".parquet", ".csv"):
         raise CpfdError(f"{manifest}: expected a folder, or a .parquet or .csv table")
-    with _explained(manifest):
-        if manifest.suffix == ".parquet":
-            return list(pq.read_schema(manifest).names)
-        return [str(name) for name in pd.read_csv(manifest, nrows=0, dtype=str).columns]
-
-
-def _read_strings(manifest: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Some rows at a time of those columns that are there, as strings, "" where missing; a CSV's "NA" stays "NA"."""
-    with _explained(manifest):
-        if manifest.suffix == ".csv":
-            # All columns, though few are wanted: with `usecols`, pandas cuts a row with too many cells in silence.
-            for chunk in pd.read_csv(manifest, dtype=str, keep_default_na=False, chunksize=READ_TOGETHER):
-                present = [name for name in columns if name in chunk]
-                yield chunk[present].fillna("").astype(object)  # a row may lack its last cells
-            return
-        file = pq.ParquetFile(manifest)
-        present = [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(READ_TOGETHER, columns=present):
-            yield pd.DataFrame(
-                {name: pc.fill_null(pc.cast(batch[name], pa.string()), "").to_pylist() for name in present},
-                dtype=object,
-            )
-
-
-@contextmanager
-def _explained(manifest: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise CpfdError(f"{manifest}: not a readable {manifest.suffix[1:]} table: {error}") from error
+    return column_names(manifest)

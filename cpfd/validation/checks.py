@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, RawDataset, parse_labels
 from cpfd.datasets.isolation import isolated
 from cpfd.datasets.limits import Limits
 from cpfd.datasets.splits import assign_splits
+from cpfd.datasets.tables import numbers
 from cpfd.datasets.video import ClipError, Probe, locate, probe
 from cpfd.params.schema import Split, Validation
 
@@ -241,36 +241,21 @@ def _check_dense(
     kept = dense.drop(index=reasons.index)
     kept = kept[kept["video_id"].isin(kept_ids)].sort_values("video_id", ignore_index=True)
 
-    numbers = {"video_id": kept["video_id"]}
+    usable = {"video_id": kept["video_id"]}
     numeric = {}
     for name in [column for column in dense.columns if column != "video_id"]:
-        values, missing = _numbers(kept[name])
+        values, missing = numbers(kept[name])
         wrong = np.isnan(values) & ~missing
         numeric[name] = bool(missing.all() or not (wrong | missing).all())
         beyond = np.abs(values) > _LARGEST
         if numeric[name]:
             for kind, cells in [("not a number", wrong), ("out of range", beyond)]:
-                detail = kept[name][cells].map(lambda value, k=kind, n=name: f"{k}: column {n} is {str(value)[:40]!r}")
+                named = [f"{kind}: column {name} is {str(value)[:40]!r}" for value in kept[name][cells]]
+                detail = pd.Series(named, kept.index[cells], object)
                 found.append(pd.DataFrame({"video_id": kept["video_id"][cells], "reason": detail}))
-        numbers[name] = pd.Series(np.where(beyond, np.nan, values))
+        usable[name] = pd.Series(np.where(beyond, np.nan, values))
     columns = pd.DataFrame({"column": list(numeric), "numeric": pd.Series(list(numeric.values()), dtype=bool)})
-    return pd.DataFrame(numbers).astype({"video_id": "str"}), columns, pd.concat(found).assign(table="dense")
-
-
-def _numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """A dense column as numbers, NaN where a cell holds none, and where a cell is empty."""
-    missing = column.isna().to_numpy(bool)
-    if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(np.float64, na_value=np.nan), missing
-    blank = column.map(lambda value: isinstance(value, str) and not value.strip()).to_numpy(bool)
-    return np.array([_number(value) for value in column], np.float64), missing | blank
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return np.nan
+    return pd.DataFrame(usable).astype({"video_id": "str"}), columns, pd.concat(found).assign(table="dense")
 
 
 def _series(reasons: dict[Any, str]) -> pd.Series:

@@ -18,7 +18,7 @@ from great_expectations.data_context.types.base import (
 from great_expectations.expectations.expectation import Expectation
 from scipy.stats import ks_2samp
 
-from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, RawDataset, parse_labels
+from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, RawDataset, lookalikes, parse_labels
 from cpfd.params.schema import Validation
 from cpfd.reports.validation import Outcome
 from cpfd.validation.checks import CheckedDataset, classes_of, has_text, kinds
@@ -82,6 +82,7 @@ def make_suites(raw: RawDataset, checked: CheckedDataset, task: str, limits: Val
     labels = manifest.assign(**{"class": manifest["label"].map(lambda label: parse_labels(label, task))})
     labels = labels[["video_id", "split", "class"]].explode("class").dropna()
     suites = [
+        _label_names(raw.manifest["label"], task),
         _dataset(raw, checked, labels, task, limits),
         _splits(manifest),
         _classes(labels, limits),
@@ -106,6 +107,7 @@ def _dataset(raw: RawDataset, checked: CheckedDataset, labels: pd.DataFrame, tas
         "classes": len(counts),
         "class_ratio": counts.max() / counts.min() if len(counts) else np.nan,
         "missing_text_share": 1 - has_text(manifest, raw.text_columns).mean(),
+        "without_dense_share": _without_dense(raw, checked),
     }
     reasons = kinds(checked.quarantine[checked.quarantine["table"] == "manifest"]).value_counts().head(3)
     frequent = ", ".join(f"{kind} ({clips})" for kind, clips in reasons.items()) or "none"
@@ -138,8 +140,52 @@ def _dataset(raw: RawDataset, checked: CheckedDataset, labels: pd.DataFrame, tas
             high=limits.max_missing_text_share,
             severity="warning",
         ),
+        _within(
+            "without_dense_share",
+            f"at most {limits.max_missing_dense_share:g} of the clips without any dense value",
+            "compare the video_ids of both tables, complete the dense table or remove it, or raise"
+            " validation.max_missing_dense_share",
+            high=limits.max_missing_dense_share,
+        ),
     ]
     return Suite("dataset", None, pd.DataFrame([measured]), expectations)
+
+
+def _without_dense(raw: RawDataset, checked: CheckedDataset) -> float:
+    """Share of the clips for which a dense table that is there says nothing; NaN where there is none."""
+    if raw.dense.columns.tolist() == ["video_id"] or checked.manifest.empty:
+        return np.nan
+    valued = checked.dense["video_id"][checked.dense.drop(columns="video_id").notna().any(axis=1)]
+    return float(1 - checked.manifest["video_id"].isin(valued).mean())
+
+
+def _label_names(labels: pd.Series, task: str) -> Suite:
+    named = {name for label in labels.unique() for name in parse_labels(label, task)}
+    alike = {name: ", ".join(map(repr, group)) for group in lookalikes(named) for name in group}
+    classes = sorted(named)
+    table = pd.DataFrame(
+        {
+            "class": classes,
+            "bars": [name.count("|") for name in classes],
+            "lookalikes": [alike.get(name, "none") for name in classes],
+        }
+    )
+    expectations = [
+        _within(
+            "bars",
+            "labels of one class, without a |",
+            "set dataset.task to multi_label, where a|b means both a and b; or rename the class",
+            high=0,
+        ),
+        _among(
+            "lookalikes",
+            ["none"],
+            "classes that differ in more than case, white space or Unicode form",
+            "write the label of a class alike in all rows",
+            severity="warning",
+        ),
+    ]
+    return Suite("label_names", "class", table, expectations)
 
 
 def _splits(manifest: pd.DataFrame) -> Suite:
@@ -284,7 +330,7 @@ def _columns(raw: RawDataset) -> Suite:
     return Suite(
         "columns",
         "column",
-        pd.DataFrame({"column": raw.manifest.columns.astype(str)}),
+        pd.DataFrame({"column": [*raw.manifest.columns, *raw.other_columns]}),
         [_among("column", MANIFEST_COLUMNS, expected, remedy, severity="warning")],
     )
 

@@ -80,7 +80,7 @@ def test_a_folder_of_classes_becomes_a_data_set_of_links_to_the_clips(
     assert dataset.dense["video_id"].tolist() == list("abcde")
     assert dataset.dense["motion_speed_mean"].gt(0).all()
     assert "5 clips, 4 labelled, 5 video files" in output
-    assert "set dataset.name to pets in params.yaml" in output
+    assert "set dataset.name to pets and dataset.task to single_label in params.yaml" in output
 
 
 def test_side_tables_are_joined_by_video_id_and_strangers_are_noted(cpfd_import: Import, clips: Path) -> None:
