@@ -1,6 +1,7 @@
 """The command line: `cpfd --help`. Every import that is not needed to show help happens inside a command."""
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -44,6 +45,9 @@ def main() -> None:
     """Run the command line; an error of the user's is a message on standard error and exit code 1."""
     from cpfd.errors import CpfdError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # the name of a file need not be Unicode
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except CpfdError as error:

@@ -123,7 +123,7 @@ def _clips(src: Path) -> tuple[dict[str, Path], list[str]]:
             files[unicodedata.normalize("NFC", path.stem)].append(path)
         elif clip or (in_class and not path.name.startswith(".")):
             others.append("/".join(parts))
-    if strange := [path.relative_to(src) for found in files.values() for path in found if not _is_utf_8(path)]:
+    if strange := [path for found in files.values() for path in found if not _is_utf_8(path.relative_to(src))]:
         raise CpfdError(f"{src}: {len(strange)} files have a name that is not UTF-8: {some(strange)}; rename them")
     if not files:
         raise CpfdError(f"{src}: no clips found; expected {src}/<class>/<clip>.mp4 (or {', '.join(SUFFIXES[1:])})")

@@ -1,6 +1,7 @@
 """The clips that are to be scored: those of a folder, or the rows of a manifest."""
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -116,7 +117,7 @@ class Clips:
                 named = [os.fsencode(path).decode(errors="backslashreplace") for path in paths]
                 pairs = zip(paths, named, strict=True)
                 problems = ["" if path == name else "its name is not valid UTF-8" for path, name in pairs]
-                ids = [name.removesuffix(Path(name).suffix) for name in named]
+                ids = [unicodedata.normalize("NFC", name.removesuffix(Path(name).suffix)) for name in named]
                 yield pd.DataFrame({"video_id": ids, "path": named, "problem": problems}, dtype=object)
             return
         for rows in read_batches(self.source, ["video_id", "path", *self._text_columns], READ_TOGETHER):

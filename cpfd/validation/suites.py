@@ -91,6 +91,7 @@ def make_suites(raw: RawDataset, checked: CheckedDataset, task: str, limits: Val
         _labels(labels, classes_of(manifest, task)),
         _clips(checked.clips, limits),
         _contents(checked.clips),
+        _dense_coverage(raw, checked, limits),
         _dense(checked),
         _dense_columns(checked, limits),
         _columns(raw),
@@ -107,7 +108,6 @@ def _dataset(raw: RawDataset, checked: CheckedDataset, labels: pd.DataFrame, tas
         "classes": len(counts),
         "class_ratio": counts.max() / counts.min() if len(counts) else np.nan,
         "missing_text_share": 1 - has_text(manifest, raw.text_columns).mean(),
-        "without_dense_share": _without_dense(raw, checked),
     }
     reasons = kinds(checked.quarantine[checked.quarantine["table"] == "manifest"]).value_counts().head(3)
     frequent = ", ".join(f"{kind} ({clips})" for kind, clips in reasons.items()) or "none"
@@ -140,23 +140,26 @@ def _dataset(raw: RawDataset, checked: CheckedDataset, labels: pd.DataFrame, tas
             high=limits.max_missing_text_share,
             severity="warning",
         ),
-        _within(
-            "without_dense_share",
-            f"at most {limits.max_missing_dense_share:g} of the clips without any dense value",
-            "compare the video_ids of both tables, complete the dense table or remove it, or raise"
-            " validation.max_missing_dense_share",
-            high=limits.max_missing_dense_share,
-        ),
     ]
     return Suite("dataset", None, pd.DataFrame([measured]), expectations)
 
 
-def _without_dense(raw: RawDataset, checked: CheckedDataset) -> float:
-    """Share of the clips for which a dense table that is there says nothing; NaN where there is none."""
-    if raw.dense.columns.tolist() == ["video_id"] or checked.manifest.empty:
-        return np.nan
-    valued = checked.dense["video_id"][checked.dense.drop(columns="video_id").notna().any(axis=1)]
-    return float(1 - checked.manifest["video_id"].isin(valued).mean())
+def _dense_coverage(raw: RawDataset, checked: CheckedDataset, limits: Validation) -> Suite:
+    """One row, where there is a dense table."""
+    there = raw.dense.columns.tolist() != ["video_id"] and len(checked.manifest)
+    valued = checked.dense["video_id"][checked.dense.drop(columns="video_id").notna().any(axis="columns")]
+    without = 1 - checked.manifest["video_id"].isin(valued).mean()
+    expected = f"at most {limits.max_missing_dense_share:g} of the clips without any dense value"
+    remedy = (
+        "compare the video_ids of manifest and dense table, complete or remove that table, or raise"
+        " validation.max_missing_dense_share"
+    )
+    return Suite(
+        "dense_coverage",
+        None,
+        pd.DataFrame({"clips_without_share": [without] if there else []}, dtype=np.float64),
+        [_within("clips_without_share", expected, remedy, high=limits.max_missing_dense_share)],
+    )
 
 
 def _label_names(labels: pd.Series, task: str) -> Suite:

@@ -250,7 +250,7 @@ def test_a_data_set_is_scored_by_its_manifest(student: Path) -> None:
 
 
 def test_a_table_of_texts_alone_needs_no_videos(student: Path) -> None:
-    Path("posts.csv").write_text('video_id,title\n1,my cat\n2,"my\neel"\n3\n')
+    Path("posts.csv").write_text('video_id,title\n1,my cat\n2,"my\neel"\n3,\n')
     score(Path("posts.csv"), student, Path("out"), "--max-quarantine-share", "0.5")
     assert read("predictions")["path"].to_list() == ["", ""]
     assert read("quarantine")["video_id"].to_list() == ["3"]
@@ -358,6 +358,7 @@ def test_wrong_sources_are_explained(student: Path) -> None:
     Path("none.csv").write_text("video_id,title\n")
     Path("nothing.csv").write_text("")
     Path("ragged.csv").write_text("video_id,title\nx,my cat\ny,my,dog\n")
+    pd.DataFrame({"video_id": [7301234567890123457, None], "title": "x"}).to_parquet("floats.parquet")
     for source, why in {
         "absent": "no such file or folder",
         "empty": "there is no clip to score; expected files such as clip.mp4",
@@ -367,7 +368,8 @@ def test_wrong_sources_are_explained(student: Path) -> None:
         "ids.csv": r"none of the columns that this student reads (path, title); the table has: video_id, label",
         "none.csv": "there is no clip to score; no row",
         "nothing.csv": "not a readable csv table",
-        "ragged.csv": "not a readable csv table",
+        "ragged.csv": "the row in line 3 has 3 cells, the header 2; put text that holds a comma in quotes",
+        "floats.parquet": "column video_id holds floating-point numbers, which cannot tell long ids apart; write it as",
     }.items():
         said = refused(Path(source), student)
         assert said.startswith(f"{source}: {why}"), said
