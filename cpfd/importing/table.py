@@ -92,11 +92,10 @@ def _mapped(src: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[s
         if name not in taken:
             hint = _ids(src) if name == "video_id" else ""
             raise CpfdError(f"{src}: no column {name}; name it with --map {name}=COLUMN{hint}; the table has: {there}")
-    stored = read_columns(src, taken.values())
-    table = as_text(stored.select(list(taken.values())).rename_columns(list(taken)), src)
+    table = as_text(read_columns(src, taken.values()), src, verbatim=[taken.get("path", "path")])
     left_out = [column for column in names if column not in taken.values()]
     notes = [f"{src}: columns left out: {some(left_out)}"] if left_out else []
-    return table, notes
+    return pd.DataFrame({name: table[column] for name, column in taken.items()}), notes
 
 
 def _ids(src: Path) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 from cpfd.cli import app
 from cpfd.datasets.contract import read_dataset
 from cpfd.errors import CpfdError
+from cpfd.files import written_aside
 from cpfd.importing.dataset import join_groups
 from cpfd.importing.youtube import creator_history, embedded, hashed
 from tests.support.clips import write_clip
@@ -158,6 +160,72 @@ def test_a_broken_clip_is_imported_for_validation_to_judge(cpfd_import: Import, 
     assert "motion: 1 clips could not be measured: text: " in output
 
 
+def test_names_that_are_not_utf_8_are_refused_or_shown_escaped(cpfd_import: Import, clips: Path) -> None:
+    try:
+        Path(os.fsdecode(b"clips/cat/notes-\xe9.txt")).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    assert "left out: cat/notes-\\udce9.txt" in cpfd_import("folder", clips, "--name", "pets")
+
+    write_clip(Path(os.fsdecode(b"clips/caf\xe9/f.mp4")))
+    with pytest.raises(
+        CpfdError, match=r"1 files have a name that is not UTF-8: .*clips/caf\\udce9/f.mp4; rename them"
+    ):
+        cpfd_import("folder", clips, "--name", "more")
+
+
+def test_a_folder_whose_name_is_not_utf_8_can_be_imported(clips: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(b"caf\xe9"))
+    try:
+        clips.rename(tmp_path / folder)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    (tmp_path / folder / "left-out.mp4").touch()
+    program = [sys.executable, "-c", "from cpfd.cli import main; main()", "import", "folder", folder]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
+
+    done = subprocess.run(
+        [*program, "--name", "pets", "--no-dvc"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "note: caf\\udce9: 1 files are no clips of a class and were left out: left-out.mp4" in done.stdout
+
+
+def test_names_in_another_unicode_form_find_their_rows(cpfd_import: Import, clips: Path) -> None:
+    name = unicodedata.normalize("NFD", "café")
+    write_clip(clips / name / f"{name}.mp4")
+    Path("text.csv").write_text(f"video_id,title\ncafé,{name}\n")
+    Path("dense.csv").write_text("video_id,views\ncafé,1\n")
+
+    cpfd_import("folder", clips, "--name", "pets", "--text", "text.csv", "--dense", "dense.csv")
+
+    dataset = read_dataset(Path("data/raw/pets"))
+    clip = dataset.manifest.set_index("video_id").loc["café"]
+    assert clip[["label", "title", "path"]].tolist() == ["café", "café", f"{name}/{name}.mp4"]
+    assert (dataset.videos / clip["path"]).is_file()
+    assert dataset.dense.set_index("video_id")["views"]["café"] == 1
+
+
+@pytest.mark.parametrize("option", ["--text", "--creators", "--dense"])
+def test_side_tables_are_held_to_the_same_as_any(cpfd_import: Import, clips: Path, tmp_path: Path, option: str) -> None:
+    Path("side.csv").write_text("video_id,title,creator_id\na,x,\nb,y,y,\n")
+    with pytest.raises(CpfdError, match=r"side.csv: the row in line 3 has 4 cells, the header 3; "):
+        cpfd_import("folder", clips, "--name", "pets", option, "side.csv")
+
+    pd.DataFrame({"video_id": [1, None], "title": "x", "creator_id": "y"}).to_parquet("side.parquet")
+    with pytest.raises(CpfdError, match=r"side.parquet: column video_id holds floating-point numbers"):
+        cpfd_import("folder", clips, "--name", "pets", option, "side.parquet")
+
+    assert raw_files(tmp_path) == []
+
+
+def test_a_list_of_sources_that_is_not_utf_8_is_refused(cpfd_import: Import, clips: Path) -> None:
+    (clips / "videos.txt").write_bytes("https://one\na: 0 - 1\nCaf\u00e9".encode("latin-1"))
+    with pytest.raises(CpfdError, match=r"videos.txt: is not UTF-8: .*; save it as UTF-8"):
+        cpfd_import("folder", clips, "--name", "pets")
+
+
 # any adapter
 
 
@@ -206,6 +274,38 @@ def test_dvc_takes_the_data_set_into_its_care(clips: Path, tmp_path: Path, monke
     assert result.exit_code == 0, result.output
     assert "nfiles: 6" in Path("data/raw/pets.dvc").read_text()
     assert os.access(clips / "cat/a.mp4", os.W_OK)  # DVC protects its own files, not the user's
+
+
+def test_without_dvc_git_is_told_to_leave_the_clips_alone(cpfd_import: Import, clips: Path) -> None:
+    def untracked() -> list[str]:
+        status = ["git", "status", "--porcelain", "--untracked-files=all"]
+        lines = subprocess.run(status, check=True, capture_output=True, text=True).stdout.splitlines()
+        return [line.split()[1] for line in lines if not line.endswith(".mp4") or "data/" in line]
+
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    cpfd_import("folder", clips, "--name", "pets")
+    cpfd_import("folder", clips, "--name", "pets", "--force")
+    assert untracked() == ["data/raw/.gitignore"]
+    assert Path("data/raw/.gitignore").read_text() == "/pets\n"
+
+    Path(".gitignore").write_text((ROOT / ".gitignore").read_text())
+    with written_aside(Path("data/raw/dogs")) as unfinished:
+        write_clip(unfinished / "videos/a.mp4")
+        assert untracked() == [".gitignore", "data/raw/.gitignore"]
+
+
+def test_the_summary_says_what_the_labels_are_and_what_to_set(cpfd_import: Import) -> None:
+    Path("posts.csv").write_text("video_id,title,label\n1,x,a|b\n2,x,b\n3,x,|\n4,x,\n")
+    output = cpfd_import("table", "posts.csv", "--name", "posts")
+    assert "4 clips, 3 labelled" in output
+    assert "classes: a 1, b 2\n" in output
+    assert "note: 2 labels have a |, which divides the classes of a clip" in output
+    assert "next: set dataset.name to posts and dataset.task to multi_label in params.yaml" in output
+
+    Path("posts.csv").write_text("video_id,title,label\n1,x,Cat\n2,x,cat \n3,x,dog\n")
+    output = cpfd_import("table", "posts.csv", "--name", "posts", "--force")
+    assert "note: classes that differ in case, white space or Unicode form alone: 'Cat' and 'cat '\n" in output
+    assert "next: set dataset.name to posts and dataset.task to single_label in params.yaml" in output
 
 
 # table
@@ -287,6 +387,43 @@ def test_what_a_table_lacks_is_named(cpfd_import: Import, tmp_path: Path, option
     assert raw_files(tmp_path) == []
 
 
+def test_one_table_serves_as_manifest_and_dense(cpfd_import: Import) -> None:
+    Path("all.csv").write_text("id,title,topic,views,mood,created\n007,x,1,5,calm,2\nNA,y,2,,glad,3\n")
+    Path("more.csv").write_text("id,likes\nNA,1\n007,2\n")
+    mapping = ["--map", "video_id=id", "--map", "label=topic", "--map", "published_at=created"]
+
+    output = cpfd_import("table", "all.csv", "--name", "posts", "--dense", "all.csv", "--dense", "more.csv", *mapping)
+
+    dense = read_dataset(Path("data/raw/posts")).dense
+    assert dense.fillna(-1).to_dict("list") == {"video_id": ["007", "NA"], "views": [5, -1], "likes": [2, 1]}
+    assert "--dense all.csv: columns that are no dense features were left out: title, topic, mood, created" in output
+
+
+def test_a_table_without_ids_is_told_what_could_be_one(cpfd_import: Import) -> None:
+    Path("posts.csv").write_text("url,title,label\nu/1,x,a\nu/2,x,a\n")
+    with pytest.raises(
+        CpfdError, match=r"name it with --map video_id=COLUMN \(with another value in every row: url\);"
+    ):
+        cpfd_import("table", "posts.csv", "--name", "posts")
+    Path("posts.csv").write_text("url,label\nu,a\nu,a\n")
+    with pytest.raises(CpfdError, match="none has another value in every row: add one, such as the number of the row"):
+        cpfd_import("table", "posts.csv", "--name", "posts")
+
+
+def test_long_ids_in_parquet_stay_what_they_are(cpfd_import: Import) -> None:
+    ids = pd.array([7301234567890123457, 7301234567890123458, None], "Int64")
+    table = pd.DataFrame({"id": ids, "title": "x", "label": "a", "views": [1, 2, 3]})
+    table.to_parquet("posts.parquet")
+    cpfd_import(*("table", "posts.parquet", "--name", "posts", "--dense", "posts.parquet", "--map", "video_id=id"))
+    dataset = read_dataset(Path("data/raw/posts"))
+    assert dataset.manifest["video_id"].tolist() == ["7301234567890123457", "7301234567890123458", ""]
+    assert dataset.dense["views"].tolist() == [1, 2, 3]
+
+    table.astype({"id": float}).to_parquet("posts.parquet")
+    with pytest.raises(CpfdError, match=r"posts.parquet: column id holds floating-point numbers"):
+        cpfd_import("table", "posts.parquet", "--name", "more", "--map", "video_id=id")
+
+
 # youtube-trending
 
 SNAPSHOT = {"tags": "[none]", "likes": "5", "dislikes": "0", "comment_total": "1", "thumbnail_link": ""}
@@ -343,6 +480,23 @@ def test_snapshots_become_one_clip_per_video_and_malformed_rows_are_listed(cpfd_
     assert not any(column.startswith("creator_topic") for column in dataset.dense)  # unknown in every evaluation split
     assert "3 malformed rows were left out: line 5: " in output
     assert "line 6: category_id '99' is not in categories.json, line 7: day" in output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("views,date", "title,views,date"), "more than one column is called title"),
+        (lambda text: text.replace(",", ";"), "which ';' seems to divide; write it with commas"),
+        (lambda text: text.replace("Ann", '"Ann'), "the row that begins in line 2 is wrongly quoted"),
+    ],
+)
+def test_snapshots_that_cannot_be_told_apart_are_refused(
+    cpfd_import: Import, tmp_path: Path, change: Callable[[str], str], message: str
+) -> None:
+    source = write_youtube(tmp_path / "yt", [snapshot("v", "01.10", "1")])
+    (source / "videos.csv").write_text(change((source / "videos.csv").read_text()))
+    with pytest.raises(CpfdError, match=message):
+        cpfd_import("youtube-trending", source, "--name", "yt", "--tags", "hashed")
 
 
 def test_a_random_split_brings_the_topics_of_the_creators_earlier_videos(cpfd_import: Import, tmp_path: Path) -> None:

@@ -316,6 +316,22 @@ def test_csv_and_every_way_to_write_a_time_read_alike(tmp_path: Path) -> None:
     assert read(tmp_path, table.astype({"variant": "category", "unit_id": "category"})) == expected
 
 
+def test_ids_and_names_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    table = served(300).assign(prediction="NA", label="NA").drop(columns="outcome")
+    table["unit_id"] = 7301234567890123000 + np.arange(300)  # as floats, these would be three units
+    table["variant"] = table["variant"].map({"champion": "NA", "challenger": "null"})
+    for name in ("log.parquet", "log.csv"):
+        write_table(tmp_path / name, table)
+        log = read_log(tmp_path / name, "NA")
+        assert (len(log.outcome), log.outcome.mean()) == (300, 1)
+    write_table(tmp_path / "log.parquet", table.astype({"unit_id": float}))
+    with pytest.raises(CpfdError, match=r"log.parquet: column unit_id holds floating-point numbers"):
+        read_log(tmp_path / "log.parquet", "NA")
+    (tmp_path / "log.csv").write_text("variant,unit_id,served_at,outcome\nchampion,1,2025-03-01,0,\n")
+    with pytest.raises(CpfdError, match=r"log.csv: the row in line 2 has 5 cells, the header 4"):
+        read_log(tmp_path / "log.csv")
+
+
 def changed(column: str, row: int, value: object) -> pd.DataFrame:
     table = served(300).astype({column: object})
     table.loc[row, column] = value

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -256,6 +257,19 @@ def test_a_table_of_texts_alone_needs_no_videos(student: Path) -> None:
     assert read("quarantine")["video_id"].to_list() == ["3"]
 
 
+def test_ids_are_exact_and_in_one_unicode_form_whatever_they_come_from(student: Path) -> None:
+    name = unicodedata.normalize("NFD", "café")
+    write_clip(Path("clips") / f"{name}.mp4")
+    score(Path("clips"), student, Path("folder"))
+    assert read("predictions", Path("folder"))[["video_id", "path"]].to_numpy().tolist() == [["café", f"{name}.mp4"]]
+
+    ids = pd.array([7301234567890123457, 7301234567890123458, None], "Int64")
+    pd.DataFrame({"video_id": ids, "title": "my cat"}).to_parquet("posts.parquet")
+    score(Path("posts.parquet"), student, Path("table"), "--max-quarantine-share", "1")
+    assert read("predictions", Path("table"))["video_id"].to_list() == ["7301234567890123457", "7301234567890123458"]
+    assert read("quarantine", Path("table"))["reason"].to_list() == ["no video_id"]
+
+
 def test_several_labels_are_written_as_in_a_manifest(student: Path) -> None:
     folder = Path(shutil.copytree(student, "student"))
     config = json.loads((folder / "config.json").read_text())
@@ -358,6 +372,8 @@ def test_wrong_sources_are_explained(student: Path) -> None:
     Path("none.csv").write_text("video_id,title\n")
     Path("nothing.csv").write_text("")
     Path("ragged.csv").write_text("video_id,title\nx,my cat\ny,my,dog\n")
+    Path("shifted.csv").write_text("video_id,title\nx,my cat,\ny,my dog,\n")
+    Path("twice.csv").write_text("video_id,title,title\nx,my cat,\n")
     pd.DataFrame({"video_id": [7301234567890123457, None], "title": "x"}).to_parquet("floats.parquet")
     for source, why in {
         "absent": "no such file or folder",
@@ -369,6 +385,8 @@ def test_wrong_sources_are_explained(student: Path) -> None:
         "none.csv": "there is no clip to score; no row",
         "nothing.csv": "not a readable csv table",
         "ragged.csv": "the row in line 3 has 3 cells, the header 2; put text that holds a comma in quotes",
+        "shifted.csv": "the row in line 2 has 3 cells, the header 2; put text that holds a comma in quotes, and end no",
+        "twice.csv": "more than one column is called title; rename or remove all but one",
         "floats.parquet": "column video_id holds floating-point numbers, which cannot tell long ids apart; write it as",
     }.items():
         said = refused(Path(source), student)

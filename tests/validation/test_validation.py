@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 import av
@@ -334,6 +335,44 @@ def test_dense_columns_that_drift_or_miss_are_reported_and_those_of_words_stop(
     assert warnings == {"missing_share": "1 of 2: rare (0.75)", "drift": "1 of 1: views (1)"}
     with pytest.raises(CpfdError, match="expected numbers in every dense column, observed 1 of 3: mood"):
         validate(raw(tmp_path, table, dense.assign(mood="calm")), tmp_path)
+
+
+def test_a_dense_table_of_which_few_rows_fit_stops_the_stage(table: pd.DataFrame, tmp_path: Path) -> None:
+    dense = pd.DataFrame({"video_id": table["video_id"], "views": 1.0})
+    strangers = dense.assign(video_id=table["title"])
+    explained = "observed {} .*compare the video_ids of manifest and dense table"
+    for part, share in [
+        (strangers, "1"),
+        (dense.iloc[:6], "0.75"),
+        (dense.iloc[:0], "1"),
+        (dense.assign(views=""), "1"),
+    ]:
+        with pytest.raises(CpfdError, match=explained.format(share)):
+            validate(raw(tmp_path, table, part), tmp_path)
+    assert validate(raw(tmp_path, table, dense.iloc[:12]), tmp_path).passed
+
+
+def test_labels_of_several_classes_stop_the_stage_where_the_task_is_of_one(table: pd.DataFrame, tmp_path: Path) -> None:
+    table["label"] = ["cat", "dog|cat"] * 12
+    with pytest.raises(
+        CpfdError, match=r"without a \|, observed 1 of 2: dog\|cat \(1\) .*set dataset.task to multi_label"
+    ):
+        validate(raw(tmp_path, table), tmp_path)
+    assert check(raw(tmp_path, table), task="multi_label").quarantine.empty
+
+
+def test_labels_that_look_alike_are_reported_even_where_their_clips_go_to_quarantine(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    table.loc[:2, "label"] = ["Cat", "cat ", unicodedata.normalize("NFD", "café")]
+    table.loc[3, "label"] = "café"
+    report = validate(raw(tmp_path, table), tmp_path)
+    alike = "('Cat', 'cat', 'cat ')"
+    assert {each.column: (each.severity, each.observed) for each in report.unmet}["lookalikes"] == (
+        "warning",
+        f"3 of 5: Cat {alike}, cat {alike}, cat  {alike}",
+    )
+    assert report.dataset.classes["café"]
 
 
 @pytest.mark.parametrize(
