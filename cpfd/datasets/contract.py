@@ -105,9 +105,9 @@ def parse_labels(label: str, task: str) -> list[str]:
 
 
 def lookalikes(names: Iterable[str]) -> list[list[str]]:
-    """Groups of names that differ in nothing but case, white space or Unicode form (NFKC), sorted."""
+    """Groups of names that differ in nothing but case, white space or Unicode form (NFKC), sorted; "" is always one."""
     alike: dict[str, list[str]] = {}
-    for name in sorted(set(names)):
+    for name in sorted({"", *names}):
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
         alike.setdefault(" ".join(folded.split()), []).append(name)
     return [group for group in alike.values() if len(group) > 1]

@@ -119,7 +119,8 @@ class Validation(Group):
     )
     max_missing_text_share: Share = Field(description="largest share of clips without any text")
     max_missing_dense_share: Share = Field(
-        json_schema_extra=usual(0.1, 0.9), description="largest share of missing values in a dense column"
+        json_schema_extra=usual(0.1, 0.9),
+        description="largest share of missing values in a dense column (warning), of clips without any (error)",
     )
     max_drift: float = Field(
         ge=0,

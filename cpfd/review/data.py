@@ -274,9 +274,10 @@ def _dense(old: _Version, new: _Version) -> dict[str, Any]:
 def _numbers(column: "pd.Series[Any]") -> "np.ndarray":
     """The values that are numbers, sorted."""
     import numpy as np
-    import pandas as pd
 
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    from cpfd.datasets.tables import numbers
+
+    values, _ = numbers(column)
     return np.sort(values[~np.isnan(values)])
 
 

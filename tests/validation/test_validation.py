@@ -366,11 +366,12 @@ def test_labels_that_look_alike_are_reported_even_where_their_clips_go_to_quaran
 ) -> None:
     table.loc[:2, "label"] = ["Cat", "cat ", unicodedata.normalize("NFD", "café")]
     table.loc[3, "label"] = "café"
+    table.loc[4, "label"] = " "
     report = validate(raw(tmp_path, table), tmp_path)
     alike = "('Cat', 'cat', 'cat ')"
     assert {each.column: (each.severity, each.observed) for each in report.unmet}["lookalikes"] == (
         "warning",
-        f"3 of 5: Cat {alike}, cat {alike}, cat  {alike}",
+        f"4 of 6:   ('', ' '), Cat {alike}, cat {alike}, cat  {alike}",
     )
     assert report.dataset.classes["café"]
 
