@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from cpfd.errors import CpfdError
 from cpfd.features.backbones import EFFICIENTNET, VisionEncoder, vision_spec
 from cpfd.features.decoding import sample_frames
 from cpfd.features.dense import LIMIT, scale_dense
+from cpfd.features.text import join_text
 from tests.support.clips import write_clip
 from tests.support.project import ROOT
 from tests.support.small import Extracted, extract, small_params
@@ -287,6 +289,11 @@ def test_text_columns_are_joined_in_the_order_of_params(extracted: Extracted, tm
         tmp_path / "joined", manifest[["video_id", "path", "label", "split"]].assign(title=joined), small_params()
     )
     np.testing.assert_array_equal(both.content(np.arange(24))["text"], one.content(np.arange(24))["text"])
+
+
+def test_text_is_read_alike_in_whatever_unicode_form_it_was_typed() -> None:
+    typed = pd.DataFrame({"title": [unicodedata.normalize("NFD", "un  café ")], "caption": [" "]})
+    assert join_text(typed, ["title", "caption"]) == ["un café"]
 
 
 def test_finetuning_stores_frames_and_token_ids_themselves(extracted: Extracted, tmp_path: Path) -> None:
