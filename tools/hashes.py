@@ -1,4 +1,4 @@
-"""Adds hashes to a list of pinned libraries: `python tools/hashes.py < pinned.txt > constraints.txt`, as `make lock` does.
+"""Adds hashes to a list of pinned libraries: `python tools/hashes.py < pinned.txt`, as `make lock` does.
 
 Each line `name==version` gets the SHA-256 of every wheel of it that PyPI has for Linux and the Python versions of this
 project, or of the source where there is no such wheel, and of what pip would install here, if that comes from
