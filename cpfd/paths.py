@@ -16,6 +16,8 @@ DENSE = Path("data/features/dense")
 CROSSFIT = Path("data/crossfit")
 CONFIDENCE = Path("data/confidence")
 MODELS = Path("models")
+SHIPPED = MODELS / "shipped"
+"""The trained student that goes to the gate: its own folder, so that what judges it depends on no other student."""
 PACKAGE = MODELS / "student"
 """The exported student."""
 REPORTS = Path("reports")

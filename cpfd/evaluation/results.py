@@ -182,6 +182,12 @@ def class_table(test: Split, shipped: Shipped) -> pd.DataFrame:
     return table
 
 
+def read_class_table(path: Path) -> pd.DataFrame:
+    """Read the table of `class_table` from its CSV file, every digit of it."""
+    # A class may well be called 1 or null.
+    return pd.read_csv(path, dtype={"class": str}, keep_default_na=False, float_precision="round_trip")
+
+
 def confusion_pairs(test: Split, shipped: Shipped) -> pd.DataFrame:
     """Pair `actual` and `predicted` class of each test clip, as DVC's confusion template asks; single-label only."""
     logits = test.logits[shipped.method][shipped.run]
@@ -261,7 +267,9 @@ def _most_runs(split: Split) -> int:
 
 def _read_logits(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise CpfdError(f"{path}: no such file; `dvc repro` trains what is missing")
+        raise CpfdError(
+            f"{path}: no such file; `dvc pull {path.parent}` fetches what others have trained, `dvc repro` trains it"
+        )
     return read_table(path)
 
 

@@ -3,10 +3,9 @@
 from cpfd.files import read_json, read_table, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.params.schema import Params
-from cpfd.paths import CONTENT, MODELS, PACKAGE, RAW, VALIDATED
+from cpfd.paths import CONTENT, MODELS, PACKAGE, RAW, SHIPPED, VALIDATED
 from cpfd.project.revision import open_version
 from cpfd.reports.champion import ChampionReport, NoChampion
-from cpfd.reports.metrics import MetricsReport
 from cpfd.stages import run
 
 CHAMPION = MODELS / "champion"
@@ -47,8 +46,7 @@ def _challenge(params: Params, version: str) -> None:
         index, manifest = read_table(CONTENT / "index.parquet"), read_table(VALIDATED / "manifest.parquet")
         clips = select_clips(index, manifest, trained)
         videos = RAW / read_json(CONTENT / "meta.json")["name"] / "videos"
-        shipped = MetricsReport.read().shipped
-        student = assemble_student(MODELS / "students" / f"{shipped.method}-{shipped.seed}")
+        student = assemble_student(SHIPPED)
         threads = params.extract.threads
         champion = classify(Student.load(CHAMPION), clips.table, videos, threads, f"champion {version}")
         challenger = classify(student, clips.table, videos, threads, "challenger")

@@ -1,6 +1,7 @@
 """Stage `evaluate`: teacher and students on the validation and test split, compared; which student is shipped."""
 
 import re
+import shutil
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from cpfd.errors import CpfdError
 from cpfd.evaluation import plots, results
 from cpfd.files import read_json, read_table, remove, write_table, written_aside
 from cpfd.params.load import load_params
-from cpfd.paths import CONTENT, MODELS, REPORTS
+from cpfd.paths import CONTENT, MODELS, REPORTS, SHIPPED
 from cpfd.reports.confidence import ConfidenceReport
 from cpfd.stages import run
 
@@ -17,7 +18,7 @@ STUDENTS = MODELS / "students"
 
 
 def main() -> None:
-    """Read logits, data/features/content and data/confidence; write reports/metrics.json and reports/plots."""
+    """Read logits, data/features/content and data/confidence; write reports/metrics.json and plots, models/shipped."""
     params = load_params("evaluate")
     methods, seeds, bins = params.students.methods, params.students.seeds, params.evaluation.calibration_bins
     files = {"teacher": [MODELS / "teacher" / "logits.parquet"]}
@@ -53,6 +54,9 @@ def main() -> None:
             pairs = results.confusion_pairs(test, shipped)
             write_table(folder / "confusion.csv", pairs)
             plots.plot_confusion(folder / "confusion.png", pairs, classes)
+    with written_aside(SHIPPED) as aside:
+        # Not copy2: in DVC's folders files may be read-only links into its cache.
+        shutil.copytree(STUDENTS / f"{method}-{shipped.seed}", aside, copy_function=shutil.copyfile)
     report.write()
 
 

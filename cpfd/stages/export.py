@@ -6,7 +6,7 @@ from ruamel.yaml import YAML
 
 from cpfd.files import read_json, written_aside
 from cpfd.params.load import load_params
-from cpfd.paths import MODELS, VALIDATED
+from cpfd.paths import PACKAGE, SHIPPED, VALIDATED
 from cpfd.reports.confidence import ConfidenceReport
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
@@ -18,7 +18,7 @@ def main() -> None:
     """Read the shipped student and the reports; write models/student. The gate's verdict is in its model card."""
     params = load_params("export")
     metrics = MetricsReport.read()
-    student = assemble_student(MODELS / "students" / f"{metrics.shipped.method}-{metrics.shipped.seed}")
+    student = assemble_student(SHIPPED)
     parameters = io.StringIO()
     YAML().dump({group: values for group, values in params.model_dump().items() if values}, parameters)
     card = CardFacts(
@@ -28,7 +28,7 @@ def main() -> None:
         confidence=ConfidenceReport.read(),
         parameters=parameters.getvalue(),
     )
-    with written_aside(MODELS / "student") as aside:
+    with written_aside(PACKAGE) as aside:
         write_package(student, aside, card)
 
 

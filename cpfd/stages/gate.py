@@ -3,15 +3,14 @@
 from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 import torch
 
-from cpfd import metrics
+from cpfd.evaluation.results import read_class_table
 from cpfd.features.store import FeatureStore
 from cpfd.features.text import join_text
 from cpfd.files import read_table, write_json
 from cpfd.params.load import load_params
-from cpfd.paths import CONTENT, MODELS, RAW, REPORTS, VALIDATED
+from cpfd.paths import CONTENT, MODELS, RAW, REPORTS, SHIPPED, VALIDATED
 from cpfd.promotion.gate import Candidate, judge
 from cpfd.reports.champion import read_champion
 from cpfd.reports.metrics import MetricsReport
@@ -22,7 +21,7 @@ from cpfd.student.trial import try_student
 
 
 def main() -> None:
-    """Read reports/metrics.json and champion.json, the students, some test clips' files; write reports/gate.json.
+    """Read the reports of evaluate and champion, models/shipped, some test clips' files; write reports/gate.json.
 
     The measured latency goes to reports/latency.json, which is no output of the pipeline: it differs from run to run.
     """
@@ -31,13 +30,13 @@ def main() -> None:
     report = MetricsReport.read()
     method, seed = report.shipped.method, report.shipped.seed
     store = FeatureStore(CONTENT)
-    student = assemble_student(MODELS / "students" / f"{method}-{seed}")
+    student = assemble_student(SHIPPED)
 
     clips = store.index.iloc[store.rows("test", labelled=True)][["video_id"]][: params.gate.trial_clips]
     manifest = clips.merge(read_table(VALIDATED / "manifest.parquet"), on="video_id", validate="1:1")
     videos = RAW / store.meta["name"] / "videos"
     files = [videos / path if path else None for path in manifest["path"]]
-    evaluated = _test_logits(method, seed).loc[manifest["video_id"]]
+    evaluated = read_table(SHIPPED / "logits.parquet").set_index("video_id").loc[manifest["video_id"], "logits"]
     comparison = read_champion()
     champion = Student.load(MODELS / "champion") if comparison else None
     texts, champion_texts = (
@@ -48,12 +47,10 @@ def main() -> None:
     )
     write_json(REPORTS / "latency.json", asdict(trial))
 
-    alone, shipped = (
-        np.mean([_class_f1(store, name, each) for each in params.students.seeds], axis=0) for name in ("none", method)
-    )
+    classes = read_class_table(REPORTS / "plots" / "per_class.csv").set_index("class")
     candidate = Candidate(
         metrics=report,
-        class_drops=dict(zip(store.classes, (alone - shipped).tolist(), strict=True)),
+        class_drops=(classes["f1_none"] - classes[f"f1_{method}"]).to_dict(),
         trial=trial,
         dense_values=student.network.config.dense_values,
         comparison=comparison,
@@ -67,18 +64,6 @@ def main() -> None:
         told = f"{value:.3f}" if isinstance(value, float) else "-" if value is None else value
         print(f"gate: {'ok  ' if rule.passed else 'FAIL'} {rule.description}: {told} (limit {rule.limit:g})")
     print(f"gate: {'passed' if verdict.passed else 'not passed'}: {method}, seed {seed}")
-
-
-def _test_logits(method: str, seed: int) -> "pd.Series[float]":
-    table = read_table(MODELS / "students" / f"{method}-{seed}" / "logits.parquet")
-    return table[table["split"] == "test"].set_index("video_id")["logits"]
-
-
-def _class_f1(store: FeatureStore, method: str, seed: int) -> "pd.Series[float]":
-    logits = _test_logits(method, seed)
-    rows = store.index.set_index("video_id").index.get_indexer(logits.index)
-    table = metrics.per_class(store.targets[rows], np.stack(logits.to_list()), store.classes, store.meta["task"])
-    return table["f1"]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from cpfd.evaluation.report import Facts, render_page
+from cpfd.evaluation.results import read_class_table
 from cpfd.files import read_table, written_aside
 from cpfd.pages.captions import CAPTIONS, EVIDENCE
 from cpfd.params.load import load_params
@@ -26,8 +27,7 @@ def main() -> None:
             validation=ValidationReport.read(),
             confidence=ConfidenceReport.read(),
             quarantine=pd.concat([read_table(folder / "quarantine.parquet") for folder in (VALIDATED, CONTENT)]),
-            # A class may well be called 1 or null.
-            per_class=pd.read_csv(REPORTS / "plots" / "per_class.csv", dtype={"class": str}, keep_default_na=False),
+            per_class=read_class_table(REPORTS / "plots" / "per_class.csv"),
             plots=[path for path in plots if path.exists()],  # multi-label data have no confusion matrix
             evidence=[REPORTS / "confidence" / f"{name}.png" for name in EVIDENCE],
             params=load_params("report"),

@@ -96,7 +96,7 @@ def test_a_stage_opens_no_file_that_dvc_does_not_watch(project: Project, trace: 
     definition = read_pipeline()["stages"][stage]
     variants = definition.get("foreach", {"": {}})
     watched = [dep for dep in body(definition)["deps"] if "$" not in dep]
-    watched += [values["features"] for values in variants.values() if values]
+    watched += [values["sees"] for values in variants.values() if values]
     watched += ["data/raw/demo", "params.yaml", "dvc.yaml"]
     written = (*body(definition).get("outs", []), *[next(iter(m)) for m in body(definition).get("metrics", [])])
     own = [out.split("$")[0] for out in written]
