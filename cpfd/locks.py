@@ -18,8 +18,13 @@ def try_lock(folder: Path) -> int | None:
     Returns the descriptor that holds the lock. Closing it lets go, unless a process that inherited it is still there.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+        except (FileExistsError, FileNotFoundError):  # its last owner has removed it in between
+            if folder.is_file():
+                raise
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

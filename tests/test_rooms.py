@@ -10,7 +10,7 @@ from cpfd.code import describe_stage, read_sources
 from tests.support.project import ROOT
 
 ROOMS = [
-    *("errors", "files", "locks", "paths", "metrics", "options", "params", "reports", "code", "pages", "project"),
+    *("errors", "locks", "files", "paths", "metrics", "options", "params", "reports", "code", "pages", "project"),
     *("datasets", "importing", "demo", "validation", "features", "models", "distill", "training", "evaluation"),
     *("student", "comparing", "promotion", "scoring", "review", "online", "stages", "cli"),
 ]

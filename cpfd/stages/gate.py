@@ -47,10 +47,10 @@ def main() -> None:
     )
     write_json(REPORTS / "latency.json", asdict(trial))
 
-    classes = read_class_table(REPORTS / "plots" / "per_class.csv").set_index("class")
+    classes = read_class_table(REPORTS / "plots" / "per_class.csv")
     candidate = Candidate(
         metrics=report,
-        class_drops=(classes["f1_none"] - classes[f"f1_{method}"]).to_dict(),
+        class_drops=dict(zip(classes["class"], classes["f1_none"] - classes[f"f1_{method}"], strict=True)),
         trial=trial,
         dense_values=student.network.config.dense_values,
         comparison=comparison,
