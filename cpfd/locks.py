@@ -36,13 +36,17 @@ def try_lock(folder: Path) -> int | None:
 
 
 @contextmanager
-def locked(folder: Path, *, patience: float, refusal: str) -> Iterator[int]:
+def locked(folder: Path, *, patience: float, refusal: str, waiting: str | None = None) -> Iterator[int]:
     """Keep a folder locked while the block runs; gives the lock's descriptor, as `try_lock` does.
 
-    Raises CpfdError, whose message is `refusal`, where somebody else still has the lock after `patience` seconds.
+    `waiting` is printed once where somebody else has the lock. Raises CpfdError, whose message is `refusal`, where that
+    is still so after `patience` seconds.
     """
     deadline = time.monotonic() + patience
     while (descriptor := try_lock(folder)) is None:
+        if waiting is not None:
+            print(waiting, flush=True)
+            waiting = None
         if time.monotonic() >= deadline:
             raise CpfdError(refusal)
         time.sleep(_SECONDS_BETWEEN_TRIES)

@@ -173,7 +173,8 @@ def test_a_run_killed_while_extracting_or_training_ends_as_if_it_had_not_been(pr
     assert not (killed.folder / "data/features/content").exists()
     resumed = killed.run(*command, "extract").stderr
     assert f"{6 * finished}/72" in resumed  # the progress bar starts after the finished shards
-    killed.kill_when([*command, stages[1]], lambda: any(scratch.glob("student-*/checkpoint-*/trainer_state.json")))
+    checkpoints = "student-*/checkpoint-*/trainer_state.json"
+    killed.kill_when([*command, stages[1]], lambda: any(scratch.glob(checkpoints)), alone=True)
     assert not (killed.folder / "models/students/posterior-0").exists()
     killed.run(*command, stages[1])
     assert killed.lock() == undisturbed.lock()

@@ -91,8 +91,8 @@ class Project:
         lines = self.run("dvc", "repro", *arguments, path=path).stdout.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
-    def kill_when(self, command: list[str], ready: Callable[[], bool]) -> None:
-        """Start a command and kill -9 it with all its children once `ready`; it must not have ended before."""
+    def kill_when(self, command: list[str], ready: Callable[[], bool], *, alone: bool = False) -> None:
+        """Start a command and kill -9 it once `ready`, with all its children or alone; it must not end before."""
         process = subprocess.Popen(
             command,
             cwd=self.folder,
@@ -108,7 +108,10 @@ class Project:
                 assert time.monotonic() < deadline, "it never came to the point where it should be killed"
                 time.sleep(0.005)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            if alone:
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def lock(self) -> str:
