@@ -31,16 +31,6 @@ for command in (
 app.add_typer(importing.app, name="import")
 
 
-@app.callback()
-def check_project(context: typer.Context) -> None:
-    """Refuse to run any command in a project whose params.yaml is wrong, but for the one that reports on it."""
-    from cpfd.params.load import load_params
-    from cpfd.paths import PARAMS_FILE
-
-    if PARAMS_FILE.exists() and context.invoked_subcommand != "review":
-        load_params()
-
-
 def main() -> None:
     """Run the command line; an error of the user's is a message on standard error and exit code 1."""
     from cpfd.errors import CpfdError

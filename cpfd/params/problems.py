@@ -74,7 +74,7 @@ def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
         if problem["type"] == "extra_forbidden":
             yield key, "unknown key; `cpfd params` lists those that exist"
         elif problem["type"] == "missing":
-            yield key, f"missing; allowed: {_allowed_at(problem['loc'])}"
+            yield key, f"missing; allowed: {_allowed_at(problem['loc'])}; `cpfd params --upgrade` adds what is new"
         else:
             yield key, f"{problem['input']!r}: {problem['msg']}; allowed: {_allowed_at(problem['loc'])}"
 

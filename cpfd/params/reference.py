@@ -7,6 +7,7 @@ from pydantic.fields import FieldInfo
 
 from cpfd.params.problems import allowed
 from cpfd.params.schema import Group, Params
+from cpfd.params.upgrade import defaults, shown
 
 
 def reference() -> str:
@@ -15,9 +16,12 @@ def reference() -> str:
         "# Parameters",
         "",
         "Every key of `params.yaml`. This page is `cpfd params`; a test keeps it so. A value outside the usual range",
-        "is allowed, but `cpfd review` points at it. Seeds, threads and what shapes the demo's story have none.",
+        "is allowed, but `cpfd review` points at it. Seeds, threads and what shapes the demo's story have none. The",
+        "default is what `cpfd params --upgrade` gives to a key that a `params.yaml` of an older version lacks;",
+        "nothing else uses it.",
         "",
     ]
+    values = defaults()
     for group, info in Params.model_fields.items():
         model = info.annotation
         assert isinstance(model, type)
@@ -27,12 +31,13 @@ def reference() -> str:
             "",
             model.__doc__ or "",
             "",
-            "| key | allowed | usual | meaning |",
-            "|---|---|---|---|",
+            "| key | allowed | usual | default | meaning |",
+            "|---|---|---|---|---|",
         ]
         for name, schema in model.model_json_schema()["properties"].items():
             key, meaning = f"{group}.{name}", schema["description"].replace("|", "\\|")
-            lines.append(f"| `{key}` | {allowed(schema)} | {usual_range(key) or ''} | {meaning} |")
+            default = shown(values[group][name])
+            lines.append(f"| `{key}` | {allowed(schema)} | {usual_range(key) or ''} | {default} | {meaning} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -54,13 +54,21 @@ def check(revision: Revision) -> tuple[list[str], list[str]]:
     Files of code or data that changed are warnings, because work in progress is committed like that.
     """
     try:
-        errors = [f"{PARAMS_FILE}: {key}: {message}" for key, message in parameter_problems(revision)]
-        found = drift(revision)
+        problems = [f"{PARAMS_FILE}: {key}: {message}" for key, message in parameter_problems(revision)]
+        errors, warnings = check_lock(revision)
     except CpfdError as error:
         return [str(error)], []
-    groups = _grouped(found)
+    return problems + errors, warnings
+
+
+def check_lock(revision: Revision) -> tuple[list[str], list[str]]:
+    """Errors and warnings of `check` about dvc.lock alone: what this version of CPFD asks of params.yaml is left out.
+
+    Raises CpfdError where dvc.yaml or params.yaml cannot be read.
+    """
+    groups = _grouped(drift(revision))
     warnings = [_sentence(group) for group in groups if group[0].kind in _WARNINGS]
-    return [*errors, *(_sentence(group) for group in groups if group[0].kind not in _WARNINGS)], warnings
+    return [_sentence(group) for group in groups if group[0].kind not in _WARNINGS], warnings
 
 
 def sentences(found: list[Drift]) -> list[str]:

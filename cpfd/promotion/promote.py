@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpfd.errors import CpfdError
-from cpfd.project.lock import check
+from cpfd.project.lock import check_lock
 from cpfd.project.revision import ARTIFACT, Revision, git, open_revision, open_version, version_tag
 from cpfd.promotion import Bump, Stage
 from cpfd.promotion.events import Event, current_assignments, read_events
@@ -134,7 +134,7 @@ def _refuse_other_champion(revision: Revision, gate: GateReport, holder: Event |
 
 
 def _refuse_drift(revision: Revision) -> None:
-    errors, _ = check(revision)
+    errors, _ = check_lock(revision)  # the schema of another version is no matter: the run is over
     if errors:
         raise CpfdError("\n".join(f"{revision.name}: {error}" for error in errors))
 

@@ -128,6 +128,21 @@ def test_a_student_that_fails_the_gate_is_refused(team: Team, tmp_path: Path) ->
     assert "macro-F1 on the test split" in refused(ann, "promote")
 
 
+def test_a_params_yaml_of_an_older_version_stands_in_nobodys_way(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    path = ann.folder / "params.yaml"
+    whole = path.read_text()
+    path.write_text("".join(line for line in whole.splitlines(keepends=True) if "approval_hours" not in line))
+    commit(ann, "before approval_hours was added")
+
+    assert "flows.approval_hours: missing" in ann.run("cpfd", "check", check=False).stderr
+    assert "v1.0.0 is now in production" in ann.run("cpfd", "promote").stdout
+    assert [each["version"] for each in json.loads(ann.run("cpfd", "models", "--json").stdout)] == ["v1.0.0"]
+    assert "the first in production" in refused(ann, "rollback")
+    assert ann.run("cpfd", "params", "--upgrade").stdout == "added flows.approval_hours\n"
+    assert path.read_text() == whole
+
+
 def test_a_verdict_written_by_hand_is_refused(team: Team, tmp_path: Path) -> None:
     ann = team.clone(tmp_path / "ann")
     report = ann.folder / "reports/gate.json"
