@@ -9,6 +9,8 @@ REQUIREMENTS = Path("constraints.txt")
 """The lock file of the libraries that the pipeline runs with: another version may give other bytes."""
 CODE = Path("code")
 """What code and libraries each stage runs with, one file a stage (cpfd.code)."""
+BACKBONES = Path("backbones")
+"""Where backbones that are no package and on no hub lie, so that DVC watches them."""
 RAW = Path("data/raw")
 VALIDATED = Path("data/validated")
 CONTENT = Path("data/features/content")

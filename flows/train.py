@@ -41,6 +41,8 @@ from cpfd.params.load import parse_yaml
 from cpfd.params.schema import Params
 from cpfd.paths import CODE, PARAMS_FILE, REPORTS
 from cpfd.project.graph import families
+from cpfd.project.inputs import missing_dataset
+from cpfd.project.revision import open_revision
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
 from flows import promotion
@@ -180,6 +182,8 @@ def _checked(
         require_remote(project, "push" if push else "promote")
     if push and isolated and not has_origin(project):
         raise CpfdError("push: an experiment goes to the git remote `origin`, which this clone does not have")
+    if missing := missing_dataset(open_revision("HEAD" if isolated else None), params.dataset.name):
+        raise CpfdError(missing)
     if isolated and (changed := uncommitted(project)):
         shown = ", ".join(changed[:_SHOWN]) + (" and others" if len(changed) > _SHOWN else "")
         get_run_logger().warning("An isolated run starts from the last commit, without your changes of %s", shown)

@@ -42,11 +42,11 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
     comparison: evaluation, extract.threads, champion.min_slice_clips and gate.trial_clips. Raises CpfdError where a
     revision records no student, where neither cache nor remote has a file, and where a clip cannot be decoded.
     """
-    _bring_student(champion, scratch / "champion")
-    _bring_student(challenger, scratch / "challenger")
-    _bring(champion, VALIDATED, ["manifest.parquet"], scratch / "learnt")
-    _bring(challenger, VALIDATED, ["manifest.parquet"], scratch / "validated")
-    _bring(challenger, CONTENT, ["index.parquet", "meta.json"], scratch / "content")
+    bring_student(champion, scratch / "champion")
+    bring_student(challenger, scratch / "challenger")
+    bring(champion, VALIDATED, ["manifest.parquet"], scratch / "learnt")
+    bring(challenger, VALIDATED, ["manifest.parquet"], scratch / "validated")
+    bring(challenger, CONTENT, ["index.parquet", "meta.json"], scratch / "content")
     index = read_table(scratch / "content" / "index.parquet")
     clips = select_clips(
         index,
@@ -55,7 +55,7 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
     )
     dataset = read_json(scratch / "content" / "meta.json")["name"]
     refuse_outside(dataset, f"{CONTENT} of {challenger.name}")
-    _bring(challenger, RAW / dataset, [f"videos/{path}" for path in clips.table["path"] if path], scratch / "raw")
+    bring(challenger, RAW / dataset, [f"videos/{path}" for path in clips.table["path"] if path], scratch / "raw")
 
     videos, threads = scratch / "raw" / "videos", params.extract.threads
     students = {side: Student.load(scratch / side) for side in ("champion", "challenger")}
@@ -163,16 +163,17 @@ def _named(revision: Revision) -> NamedRevision:
     return NamedRevision(name=revision.name, commit=revision.commit)
 
 
-def _bring_student(revision: Revision, target: Path) -> None:
+def bring_student(revision: Revision, target: Path) -> None:
+    """Make the exported student of a revision readable in `target`; raises CpfdError where there is none to be had."""
     revision.recorded(PACKAGE)  # else it has no student
     listing = revision.listing(PACKAGE)
     if listing is None:
         revision.fetch(PACKAGE, target)
     else:
-        _bring(revision, PACKAGE, listing, target)
+        bring(revision, PACKAGE, listing, target)
 
 
-def _bring(revision: Revision, folder: Path, names: Iterable[str], target: Path) -> None:
+def bring(revision: Revision, folder: Path, names: Iterable[str], target: Path) -> None:
     """Make files of a folder readable below `target`: links into DVC's cache, else fetched copies.
 
     A folder of the work tree that DVC does not track is read where it lies. Raises CpfdError where a name leads out of
@@ -205,7 +206,6 @@ def _measure_latency(
     texts, champion_texts = (
         join_text(clips, each.network.config.text_columns or []) for each in (challenger, champion)
     )
-    evaluated = pair.challenger.logits[: len(clips)]
-    trial = try_student(challenger, champion, list(zip(files, texts, strict=True)), champion_texts, evaluated)
+    trial = try_student(challenger, champion, list(zip(files, texts, strict=True)), champion_texts, None)
     assert trial.champion_milliseconds is not None
     return Latency(champion=trial.champion_milliseconds, challenger=trial.milliseconds, clips=trial.clips)

@@ -177,11 +177,13 @@ class Backbone(Group):
         description="frozen: features are computed once; finetune: encoders are trained end to end"
     )
     vision: str = Field(
-        min_length=1, description="efficientnet-lite0, or the name or folder of a transformers vision AutoModel"
+        min_length=1,
+        description="efficientnet-lite0, a transformers vision AutoModel by its name, or its folder in backbones/",
     )
     vision_revision: str | None = Field(description="commit of the vision model on its hub; required for a hub name")
     text: str = Field(
-        min_length=1, description="all-minilm-l6-v2, or the name or folder of a transformers text AutoModel"
+        min_length=1,
+        description="all-minilm-l6-v2, a transformers text AutoModel by its name, or its folder in backbones/",
     )
     text_revision: str | None = Field(description="commit of the text model on its hub; required for a hub name")
 
@@ -349,7 +351,7 @@ class Gate(Group):
     max_latency_ms: float = Field(
         gt=0,
         json_schema_extra=usual(10, 2000),
-        description="largest median time per clip on this machine, milliseconds",
+        description="largest median time per clip on the machine that promotes, milliseconds",
     )
     max_logit_difference: float = Field(
         gt=0,
@@ -393,7 +395,7 @@ class Champion(Group):
     max_latency_ratio: float = Field(
         gt=0,
         json_schema_extra=usual(1, 2),
-        description="largest median time per clip, as a multiple of the champion's",
+        description="largest median time per clip, as a multiple of the champion's on the machine that promotes",
     )
     max_size_ratio: float = Field(
         gt=0, json_schema_extra=usual(1, 2), description="largest number of bytes, as a multiple of the champion's"

@@ -61,7 +61,13 @@ class Pipeline:
         in_git |= {out for outs in self.outs.values() for out, cached in outs.items() if not cached}
         contents = revision.read_all(Path(path) for path in sorted(in_git))
         self.files = {path.as_posix(): _md5(content) for path, content in contents.items()}
-        self.files |= {path: self._folder_hash(path, {}) for path in in_git - set(self.files) if self.is_folder(path)}
+        self.files |= {
+            path: self._folder_hash(
+                path, {out: md5 for out, md5 in revision.hashes.items() if out.startswith(f"{path}/")}
+            )
+            for path in in_git - set(self.files)
+            if self.is_folder(path)
+        }
         try:
             self.order = list(TopologicalSorter(graph).static_order())
         except CycleError as error:

@@ -10,6 +10,7 @@ from cpfd.params.load import parse_yaml
 from cpfd.params.problems import problems
 from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
 from cpfd.project.graph import Pipeline, differences, families
+from cpfd.project.inputs import missing_dataset, untracked_code
 from cpfd.project.revision import Revision
 
 Kind = Literal["command", "parameter", "dependency", "output", "code", "data", "report", "missing"]
@@ -58,7 +59,22 @@ def check(revision: Revision) -> tuple[list[str], list[str]]:
         errors, warnings = check_lock(revision)
     except CpfdError as error:
         return [str(error)], []
+    if revision.commit is None:
+        warnings += _absent(revision)
     return problems + errors, warnings
+
+
+def _absent(revision: Revision) -> list[str]:
+    """What a run of the work tree, or one that starts from its commit, would not find."""
+    code = untracked_code()
+    found = (
+        [f"{', '.join(code[:_SHOWN])}: in no commit, so `dvc exp run --temp` would lack it; `git add` it"]
+        if code
+        else []
+    )
+    name = dict(revision.params.get("dataset") or {}).get("name")
+    missing = missing_dataset(revision, name) if isinstance(name, str) else None
+    return [*found, *([missing] if missing else [])]
 
 
 def check_lock(revision: Revision) -> tuple[list[str], list[str]]:

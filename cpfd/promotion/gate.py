@@ -13,7 +13,6 @@ from cpfd.student.trial import Trial
 
 _HOLDS: Mapping[Comparison, Callable[[float, float], bool]] = {">=": ge, "<=": le}
 _ALONE = "it is the student alone"
-_MEASURED = "measured on the machine that ran the gate, see reports/latency.json there"
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,6 @@ class _Question:
     find: Callable[[Candidate], Finding]
     comparison: Comparison
     limit: str | int
-    recorded: bool = True
-    """False for a time: it differs from run to run, and an output of the pipeline must not."""
 
 
 def judge(candidate: Candidate, params: Params) -> GateReport:
@@ -77,6 +74,28 @@ def judge(candidate: Candidate, params: Params) -> GateReport:
     )
 
 
+def judge_times(trial: Trial, max_milliseconds: float, max_ratio: float) -> list[Rule]:
+    """Hold a student's time per clip against its limits, the second one where it was tried beside a champion.
+
+    A time differs from run to run, and so may a verdict on it: none of it is in reports/gate.json. Stage `gate` tells
+    it, and `cpfd promote` measures anew and decides.
+    """
+    found = [
+        (
+            "latency_ms",
+            "median milliseconds per clip, from file to probabilities",
+            trial.milliseconds,
+            max_milliseconds,
+        ),
+        ("champion_latency_ratio", "time per clip, as a multiple of the champion's", trial.latency_ratio, max_ratio),
+    ]
+    return [
+        Rule(name=name, description=what, value=value, comparison="<=", limit=limit, passed=value <= limit, note="")
+        for name, what, value, limit in found
+        if value is not None
+    ]
+
+
 def _apply(question: _Question, candidate: Candidate, params: Params) -> Rule:
     """Apply a rule; one that has no value to judge does not stand in the way."""
     value, note = question.find(candidate)
@@ -84,11 +103,11 @@ def _apply(question: _Question, candidate: Candidate, params: Params) -> Rule:
     return Rule(
         name=question.name,
         description=question.description.format(candidate=candidate),
-        value=value if question.recorded else None,
+        value=value,
         comparison=question.comparison,
         limit=limit,
         passed=value is None or _HOLDS[question.comparison](value, limit),
-        note=note if question.recorded else _MEASURED,
+        note=note,
     )
 
 
@@ -173,14 +192,6 @@ RULES = (
         "gate.max_calibration_error",
     ),
     _Question(
-        "latency_ms",
-        "median milliseconds per clip, from file to probabilities",
-        lambda it: Finding(it.trial.milliseconds),
-        "<=",
-        "gate.max_latency_ms",
-        recorded=False,
-    ),
-    _Question(
         "logit_difference",
         "largest difference to the evaluated logits, on {candidate.trial.clips} test clips from their files",
         lambda it: Finding(it.trial.largest_difference),
@@ -219,14 +230,6 @@ CHAMPION_RULES = (
         _champion_calibration_rise,
         "<=",
         "champion.max_calibration_rise",
-    ),
-    _Question(
-        "champion_latency_ratio",
-        "time per clip, as a multiple of that of the champion {candidate.champion.version}",
-        lambda it: Finding(it.trial.latency_ratio),
-        "<=",
-        "champion.max_latency_ratio",
-        recorded=False,
     ),
     _Question(
         "champion_size_ratio",

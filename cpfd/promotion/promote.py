@@ -10,8 +10,9 @@ from cpfd.project.revision import ARTIFACT, Revision, git, open_revision, open_v
 from cpfd.promotion import Bump, Stage
 from cpfd.promotion.events import Event, current_assignments, read_events
 from cpfd.promotion.tags import fetch_tags, lock_registry, publish
+from cpfd.promotion.timing import time_student
 from cpfd.promotion.verify import check_model
-from cpfd.reports.gate import GateReport
+from cpfd.reports.gate import GateReport, Rule
 from cpfd.reports.metrics import MetricsReport
 
 
@@ -39,7 +40,7 @@ def promote(
     With `dry_run` everything is checked and nothing is changed: the outcome, without tags, is what would be.
     Raises CpfdError where the work tree is dirty, the gate of that revision has not passed or was held against another
     champion than the one in production, the model is not in the DVC remote or not byte by byte what dvc.lock records,
-    and where somebody else was quicker. Nothing has changed then.
+    its time per clip, measured here, is above a limit, and where somebody else was quicker. Nothing has changed then.
     """
     from gto.api import assign, register
 
@@ -57,6 +58,7 @@ def promote(
         if stage == "production":
             _refuse_other_champion(revision, gate, holder)
         model = check_model(revision)
+        times = _refuse_slow(revision, gate)
         replaced = holder.version if holder else None
         version = registered[0].version if registered else _next_version(registrations, bump)
         if dry_run:
@@ -65,7 +67,9 @@ def promote(
         def write() -> list[str]:
             tags = []
             if not registered:
-                message = _registration_message(version, reason, revision, gate, metrics, model)
+                message = _registration_message(
+                    version, reason, revision, gate.champion, [*gate.rules, *times], metrics, model
+                )
                 register(".", ARTIFACT, str(revision.commit), version=version, message=message)
                 tags = [version_tag(version)]
             message = _assignment_message(f"{ARTIFACT} {version} to {stage}", reason, replaced)
@@ -116,12 +120,24 @@ def _reports(revision: Revision) -> tuple[GateReport, MetricsReport]:
             f"{revision.name} has no {MetricsReport.path if gate else GateReport.path}: run `dvc repro` and commit it"
         )
     if not gate.passed:
-        sentences = [
-            rule.description + (f" {rule.value:.3f}" if rule.value is not None else "") + f" (limit {rule.limit:g})"
-            for rule in gate.failed
-        ]
-        raise CpfdError(f"the gate of {revision.name} has not passed: {'; '.join(sentences)}")
+        raise CpfdError(f"the gate of {revision.name} has not passed: {_told(gate.failed)}")
     return gate, metrics
+
+
+def _told(rules: Sequence[Rule]) -> str:
+    return "; ".join(
+        rule.description + (f" {rule.value:.3f}" if rule.value is not None else "") + f" (limit {rule.limit:g})"
+        for rule in rules
+    )
+
+
+def _refuse_slow(revision: Revision, gate: GateReport) -> list[Rule]:
+    """How long the student takes here, beside the champion of its gate."""
+    rules = time_student(revision, open_version(gate.champion) if gate.champion else None)
+    failed = [rule for rule in rules if not rule.passed]
+    if failed:
+        raise CpfdError(f"the student of {revision.name} is too slow on this machine: {_told(failed)}")
+    return rules
 
 
 def _refuse_other_champion(revision: Revision, gate: GateReport, holder: Event | None) -> None:
@@ -161,7 +177,8 @@ def _registration_message(
     version: str,
     reason: str | None,
     revision: Revision,
-    gate: GateReport,
+    champion: str | None,
+    rules: Sequence[Rule],
     metrics: MetricsReport,
     model: Mapping[str, Any],
 ) -> str:
@@ -173,12 +190,12 @@ def _registration_message(
         *([f"Reason: {reason}"] if reason else []),
         f"Data set: {revision.params['dataset']['name']}",
         f"Model: {model['files']} files, {model['bytes'] / 1e6:.1f} MB, md5 {model['md5']}",
-        f"Champion: {gate.champion or 'none'}",
+        f"Champion: {champion or 'none'}",
         "Gate: passed",
         *(
             f"- {rule.name}: {'' if rule.value is None else format(rule.value, '.4g') + ' '}"
             f"(limit {rule.comparison} {rule.limit:g})"
-            for rule in gate.rules
+            for rule in rules
         ),
     ]
     return "\n".join(lines) + "\n"

@@ -1,11 +1,15 @@
 """Stage `extract`: the content of every validated clip becomes features."""
 
+from pathlib import Path
+
 from cpfd.datasets.limits import Limits
+from cpfd.errors import CpfdError
 from cpfd.features.encoding import ClipEncoder, ValidatedClips
 from cpfd.features.extract import extract_features
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table
 from cpfd.params.load import load_params
-from cpfd.paths import CODE, CONTENT, RAW, VALIDATED
+from cpfd.params.schema import Backbone
+from cpfd.paths import BACKBONES, CODE, CONTENT, RAW, VALIDATED
 from cpfd.stages import run
 
 
@@ -17,9 +21,10 @@ def main() -> None:
     clips = ValidatedClips(dataset, manifest, RAW / dataset["name"] / "videos")
     limits = Limits.of(params.validation)
     given = len(manifest) + dataset["quarantined"]
+    _refuse_unwatched(params.backbone)
     # The manifest holds every clip's content hash, so this knows when anything has changed since a killed run.
     state = fingerprint(
-        [VALIDATED / "manifest.parquet", CODE / "extract.txt"],
+        [VALIDATED / "manifest.parquet", CODE / "extract.txt", *sorted(BACKBONES.glob("*"))],
         [group.model_dump() for group in (params.video, params.text, params.backbone, params.extract)],
         limits,
     )
@@ -31,6 +36,15 @@ def main() -> None:
         SCRATCH / f"extract-{state}",
         max_quarantined=int(params.validation.max_quarantine_share * given) - dataset["quarantined"],
     )
+
+
+def _refuse_unwatched(backbone: Backbone) -> None:
+    for key, name in (("vision", backbone.vision), ("text", backbone.text)):
+        if Path(name).is_dir() and BACKBONES not in Path(name).parents:
+            raise CpfdError(
+                f"backbone.{key}: {name} is a folder outside of {BACKBONES}/, where nothing would notice that it is"
+                f" trained anew: move it there, and name it {BACKBONES / Path(name).name}"
+            )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ class Trial:
     """The same of the champion, where there is one."""
     latency_ratio: float | None
     """Median over the clips of the student's time as a multiple of the champion's."""
-    largest_difference: float
-    """Largest absolute difference of a logit to that of the evaluation."""
+    largest_difference: float | None
+    """Largest absolute difference of a logit to that of the evaluation; None where that was not given."""
     clips: int
 
 
@@ -32,9 +32,9 @@ def try_student(
     champion: Student | None,
     clips: Sequence[tuple[Path | None, str]],
     champion_texts: Sequence[str],
-    evaluated: NDArray[np.float32],
+    evaluated: NDArray[np.float32] | None,
 ) -> Trial:
-    """Classify `clips`, (file, text) each, one by one, and compare with the `evaluated` logits[N, C].
+    """Classify `clips`, (file, text) each, one by one, and compare with the `evaluated` logits[N, C], if given.
 
     The champion, which reads its own columns of text, takes turns with the student, and in turns goes first: a busy
     machine slows both, and who goes first reads the file for both.
@@ -52,12 +52,12 @@ def try_student(
             start = time.perf_counter()
             logits = each.logits(video, texts[number])
             times[side].append(1000 * (time.perf_counter() - start))
-            if each is student:
+            if each is student and evaluated is not None:
                 differences.append(float(np.abs(logits.numpy() - evaluated[number]).max()))
     return Trial(
         milliseconds=median(times[0]),
         champion_milliseconds=median(times[1]) if champion else None,
         latency_ratio=median(mine / its for mine, its in zip(*times, strict=True)) if champion else None,
-        largest_difference=max(differences),
+        largest_difference=max(differences, default=None),
         clips=len(clips),
     )

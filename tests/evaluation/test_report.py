@@ -71,11 +71,11 @@ def test_the_page_tells_the_numbers_of_the_run(project: Path) -> None:
 
 
 def test_a_rejection_is_told_first_with_its_rules(project: Path) -> None:
-    write_gated_project(project, failed=frozenset({"calibration_error", "latency_ms"}))
+    write_gated_project(project, failed=frozenset({"calibration_error", "logit_difference"}))
 
     page = reported()
 
-    told = page.text.index("is rejected by 2 of the gate's 7 rules (calibration error, latency ms)")
+    told = page.text.index("is rejected by 2 of the gate's 7 rules (calibration error, logit difference)")
     assert told < page.text.index("Results")
 
 

@@ -390,6 +390,21 @@ def test_results_are_pushed_and_no_secret_is_told(project: Toy, tmp_path: Path) 
     assert "hunter2" not in logs(state)
 
 
+def test_a_data_set_that_is_in_no_commit_is_told_before_anything_runs(project: Toy) -> None:
+    pipeline = YAML().load(project.folder / "dvc.yaml")
+    pipeline["stages"]["source"]["deps"].append("data/raw/${dataset.name}")
+    YAML().dump(pipeline, project.folder / "dvc.yaml")
+    project.set(dataset={"name": "ours"})
+    commit(project, "another data set")
+    (project.folder / "data/raw/ours").mkdir(parents=True)
+
+    state = run(isolated=True)
+
+    assert state.is_failed()
+    assert "data/raw/ours is not in HEAD: `dvc add data/raw/ours`, then commit" in str(state.message)
+    assert project.ran == []
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

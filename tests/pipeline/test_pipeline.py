@@ -193,3 +193,17 @@ def test_a_broken_data_set_stops_with_one_sentence(project: Project, tmp_path: P
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert "max_quarantine_share" in last
+
+
+def test_a_backbone_that_is_trained_anew_makes_new_features(project: Project, tmp_path: Path) -> None:
+    copy = project.copy(tmp_path / "project")
+    (copy.folder / "backbones/mine").mkdir()
+    (copy.folder / "backbones/mine/model.safetensors").write_bytes(b"weights")
+    status = json.loads(copy.run("dvc", "status", "extract", "--json").stdout)
+    assert status["extract"][0]["changed deps"] == {"backbones": "modified"}
+
+    (copy.folder / "backbones/mine").rename(copy.folder / "mine")
+    copy.set(backbone={"vision": "mine"})
+    told = copy.run("python", "-m", "cpfd.stages.extract", check=False).stderr
+    assert "error: backbone.vision: mine is a folder outside of backbones/" in told
+    assert "name it backbones/mine" in told

@@ -14,6 +14,7 @@ from dvc.repo import Repo
 from cpfd.errors import CpfdError
 from cpfd.project.forecast import forecast
 from cpfd.project.graph import families
+from cpfd.project.inputs import missing_dataset
 from cpfd.project.lock import check, drift
 from cpfd.project.revision import open_revision
 from cpfd.review.code import changed_code
@@ -412,3 +413,44 @@ def test_families_of_stages_are_named_once(stages: list[str], named: list[str]) 
 
 def _timings(project: Project) -> list[Path]:
     return sorted((project.folder / "reports/timings").glob("*.json"))
+
+
+# What a run would not find is told before.
+
+
+def add_dataset(toy: Project) -> None:
+    toy.set(dataset={"name": "ours"})
+    (toy.folder / "data/raw/ours/videos").mkdir(parents=True)
+    (toy.folder / "data/raw/ours/manifest.csv").write_text("video_id,path,label\nc0,0.mp4,0\n")
+    (toy.folder / "data/raw/ours/videos/0.mp4").write_text("film")
+
+
+def test_a_data_set_that_a_run_would_not_find_is_told(toy: Project, tmp_path: Path) -> None:
+    assert missing_dataset(open_revision("HEAD"), "demo") is None  # a stage makes it
+    add_dataset(toy)
+    commit(toy, "name another data set")
+    assert missing_dataset(open_revision(None), "ours") is None
+    assert missing_dataset(open_revision("HEAD"), "ours") == (
+        "data/raw/ours is not in HEAD: `dvc add data/raw/ours`, then commit data/raw/ours.dvc"
+    )
+    toy.run("dvc", "add", "--quiet", "data/raw/ours")
+    commit(toy, "add it")
+    assert missing_dataset(open_revision("HEAD"), "ours") is None
+
+    shutil.rmtree(toy.folder / ".dvc/cache/files")
+    assert missing_dataset(open_revision("HEAD"), "ours") == (
+        "data/raw/ours is not whole in DVC's cache: `dvc pull data/raw/ours` first"
+    )
+    shutil.rmtree(toy.folder / "data/raw/ours")
+    _, warnings = checked()
+    assert "data/raw/ours: no such folder; `dvc pull data/raw/ours` fetches what others have added" in warnings[-1]
+
+
+def test_code_that_git_does_not_know_is_a_warning(toy: Project) -> None:
+    (toy.folder / "cpfd").mkdir()
+    (toy.folder / "cpfd/mine.py").write_text("ANSWER = 42\n")
+    _, warnings = checked()
+    assert "cpfd/mine.py: in no commit, so `dvc exp run --temp` would lack it; `git add` it" in warnings
+    toy.run("git", "add", "cpfd/mine.py")
+    _, warnings = checked()
+    assert not [warning for warning in warnings if "mine.py" in warning]

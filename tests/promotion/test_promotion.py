@@ -46,6 +46,7 @@ def test_a_student_is_promoted_challenged_replaced_and_brought_back(team: Team, 
     assert team.tags() == ["student#production#1", "student@v1.0.0"]
     message = ann.run("git", "tag", "--list", "--format=%(contents)", "student@v1.0.0").stdout
     assert "macro_f1" in message
+    assert "latency_ms" in message
     assert "the first" in message
 
     # A pull request: another method ships, held against what is in production.
@@ -141,6 +142,22 @@ def test_a_params_yaml_of_an_older_version_stands_in_nobodys_way(team: Team, tmp
     assert "the first in production" in refused(ann, "rollback")
     assert ann.run("cpfd", "params", "--upgrade").stdout == "added flows.approval_hours\n"
     assert path.read_text() == whole
+
+
+def test_a_time_is_judged_by_who_promotes_and_no_verdict_on_it_is_in_a_report(team: Team, tmp_path: Path) -> None:
+    ann = team.clone(tmp_path / "ann")
+    verdict = (ann.folder / "reports/gate.json").read_bytes()
+    assert b"latency" not in verdict
+    ann.set(gate={"max_latency_ms": 0.001})
+
+    said = ann.run("dvc", "repro").stdout
+
+    assert "FAIL median milliseconds per clip" in said
+    assert (ann.folder / "reports/gate.json").read_bytes() == verdict
+    commit(ann, "ask for the impossible")
+    told = refused(ann, "promote")
+    assert "the student of HEAD is too slow on this machine: median milliseconds per clip" in told
+    assert "(limit 0.001)" in told
 
 
 def test_a_verdict_written_by_hand_is_refused(team: Team, tmp_path: Path) -> None:

@@ -136,7 +136,17 @@ class Project:
 def new_project(folder: Path) -> Project:
     """Make a project with the repository's code and pipeline and tiny parameters, as a clone would be."""
     folder.mkdir(parents=True)
-    for name in ("cpfd", "flows", "dvc.yaml", "params.yaml", "constraints.txt", ".dvcignore", ".gitignore", *PREFECT):
+    for name in (
+        "backbones",
+        "cpfd",
+        "flows",
+        "dvc.yaml",
+        "params.yaml",
+        "constraints.txt",
+        ".dvcignore",
+        ".gitignore",
+        *PREFECT,
+    ):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
