@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cpfd import metrics
 from cpfd.metrics import Floats
+from cpfd.pages.formatting import signed, span
 from cpfd.reports.metrics import Difference, GapClosed
 
 _CHUNK_VALUES = 2**23  # 64 MiB of float64: the largest array that a chunk of resamples makes
@@ -106,25 +107,29 @@ def difference(observed: float, method: Floats, baseline: Floats, coverage: floa
 def gap_closed(observed: Mapping[str, float], drawn: Mapping[str, Floats], method: str, coverage: float) -> GapClosed:
     """Describe (F1_method - F1_none) / (F1_teacher - F1_none), from macro-F1.
 
-    Where the teacher is not better than `none` there is no gap. Where
-    the gap is not positive in more resamples than an interval leaves out at one end, the ratio has no bounded interval
-    (Fieller 1954, "Some problems in interval estimation"). Rarer resamples without a gap count at both ends against
-    the interval: as minus infinity for `low`, as plus infinity for `high`.
+    There is no share of a gap that is not shown, which is where the interval of teacher minus `none` includes zero: the
+    ratio then has no bounded interval either (Fieller 1954, "Some problems in interval estimation"). The few resamples
+    without a gap of an interval that excludes zero count at both ends against the interval of the share: as minus
+    infinity for `low`, as plus infinity for `high`.
     """
-    gap = observed["teacher"] - observed["none"]
-    if gap <= 0:
-        reason = "the teacher is not better than the student alone"
-        return GapClosed(mean=None, low=None, high=None, reason=reason)
-    share = (observed[method] - observed["none"]) / gap
+    gap = difference(observed["teacher"] - observed["none"], drawn["teacher"], drawn["none"], coverage)
+    if min(gap.mean, gap.low) <= 0:
+        return GapClosed(mean=None, low=None, high=None, reason=_no_gap(gap))
     gaps = drawn["teacher"] - drawn["none"]
     shares = np.divide(drawn[method] - drawn["none"], gaps, out=np.full_like(gaps, np.nan), where=gaps > 0)
     tail = (1 - coverage) / 2
-    low = np.quantile(np.where(gaps > 0, shares, -np.inf), tail, method="lower")
-    high = np.quantile(np.where(gaps > 0, shares, np.inf), 1 - tail, method="higher")
-    if not np.isfinite([low, high]).all():
-        reason = f"{(gaps <= 0).mean():.1%} of the resamples show no gap, so the closed share has no bounded interval"
-        return GapClosed(mean=share, low=None, high=None, reason=reason)
+    # Towards the middle, where no infinity is: `gap.low`, which may lie between two resamples, is positive.
+    low = np.quantile(np.where(gaps > 0, shares, -np.inf), tail, method="higher")
+    high = np.quantile(np.where(gaps > 0, shares, np.inf), 1 - tail, method="lower")
+    share = (observed[method] - observed["none"]) / gap.mean
     return GapClosed(mean=share, low=float(low), high=float(high), reason=None)
+
+
+def _no_gap(gap: Difference) -> str:
+    """Say why a gap, teacher minus student alone, is none that could be closed."""
+    if gap.mean <= 0:
+        return f"the teacher is not better than the student alone ({signed(gap.mean)})"
+    return f"the teacher is not shown to be better than the student alone ({signed(gap.mean)} {span(gap, signed)})"
 
 
 def _cluster_sums(marks: NDArray[np.bool_], clusters: NDArray[np.integer], count: int) -> Floats:

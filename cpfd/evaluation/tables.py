@@ -11,18 +11,23 @@ RESULT_COLUMNS = ("model", "macro-F1", "against alone", "not worse", "gap closed
 
 
 def result_rows(metrics: MetricsReport) -> dict[Model, list[str]]:
-    """Cells under RESULT_COLUMNS for every model: macro-F1, and the difference against the student alone."""
+    """Cells under RESULT_COLUMNS for every model: macro-F1, and the difference against the student alone.
+
+    All are of means over seeds, but the second line of the first cell: the score of the seed that the gate judges.
+    """
+    shipped = metrics.shipped
     rows = {}
     for model, scores in metrics.test.items():
         f1 = scores.macro_f1
-        rows[model] = [model_name(model), f"{decimal(f1.mean, f1.std)}\n{span(f1)}"]
+        judged = f"\nseed {shipped.seed}: {decimal(shipped.test.macro_f1)}" if model == shipped.method else ""
+        rows[model] = [f"{model_name(model)}{judged}", f"{decimal(f1.mean, f1.std)}\n{span(f1)}"]
         if model != "teacher" and model in metrics.gap_closed:
             difference = metrics.comparisons[model]["none"]
             closed = metrics.gap_closed[model].mean
             rows[model] += [
                 f"{signed(difference.mean)}\n{span(difference, signed)}",
                 share(difference.probability),
-                "-" if closed is None else share(closed),
+                "not shown" if closed is None else share(closed),
             ]
     return rows
 
@@ -31,7 +36,7 @@ def result_table(metrics: MetricsReport) -> Table:
     """Tabulate the results for a terminal."""
     table = Table(
         title=f"Macro-F1 on {metrics.clips.test} test clips, mean ± standard deviation over seeds,"
-        f" [{share(metrics.interval)} interval]",
+        f" [{share(metrics.interval)} interval]; the gate judges the seed that is named",
         title_justify="left",
         box=SIMPLE_HEAD,
     )
@@ -45,9 +50,10 @@ def result_table(metrics: MetricsReport) -> Table:
 def result_markdown(metrics: MetricsReport) -> str:
     """Tabulate the results as Markdown."""
     lines = ["| " + " | ".join(RESULT_COLUMNS) + " |", "|---" + "|---:" * (len(RESULT_COLUMNS) - 1) + "|"]
-    for model, cells in result_rows(metrics).items():
-        flat = [cell.replace("\n", " ") for cell in cells] + [""] * (len(RESULT_COLUMNS) - len(cells))
-        if model == metrics.shipped.method:
-            flat[0] = f"**{flat[0]}** (at the gate)"
+    for cells in result_rows(metrics).values():
+        name, _, judged = cells[0].partition("\n")
+        first = f"**{name}** ({judged}, at the gate)" if judged else name
+        others = [cell.replace("\n", " ") for cell in cells[1:]]
+        flat = [first, *others] + [""] * (len(RESULT_COLUMNS) - len(cells))
         lines.append("| " + " | ".join(flat) + " |")
     return "\n".join(lines)

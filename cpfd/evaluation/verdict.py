@@ -1,6 +1,8 @@
-"""The gate's verdict on the shipped student, as a sentence."""
+"""The gate's verdict on the shipped student, in sentences."""
 
-from cpfd.pages.formatting import decimal, share, signed
+from cpfd.errors import CpfdError
+from cpfd.pages.formatting import decimal, share, signed, span
+from cpfd.pages.names import rule_name
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
 
@@ -13,21 +15,32 @@ _SUBJECTS = {
 
 
 def verdict(metrics: MetricsReport, gate: GateReport) -> str:
-    """Say in one sentence whether the shipped student passes the gate, and how it compares."""
-    method = gate.method
-    failed = [rule.name.replace("_", " ") for rule in gate.failed]
+    """Say whether the shipped student passes the gate and with which score, then how its method compares over seeds.
+
+    Raises CpfdError where the reports are about two students.
+    """
+    shipped = metrics.shipped
+    if (gate.method, gate.seed) != (shipped.method, shipped.seed):
+        raise CpfdError(
+            f"{GateReport.path} judges {gate.method}, seed {gate.seed}, but {MetricsReport.path} ships"
+            f" {shipped.method}, seed {shipped.seed}: run `dvc repro gate`"
+        )
+    failed = [rule_name(rule.name) for rule in gate.failed]
     outcome = (
         f"passes all {len(gate.rules)} rules of the gate"
         if gate.passed
         else f"is rejected by {len(failed)} of the gate's {len(gate.rules)} rules ({', '.join(failed)})"
     )
-    sentence = (
-        f"{_SUBJECTS[method]} {outcome}: macro-F1 {decimal(metrics.test[method].macro_f1.mean)}"
-        f" on {metrics.clips.test} test clips"
+    judged = (
+        f"{_SUBJECTS[shipped.method]} {outcome}: its seed {shipped.seed}, which is the one judged, has macro-F1"
+        f" {decimal(shipped.test.macro_f1)} on {metrics.clips.test} test clips."
     )
-    if method != "none":
-        sentence += f", {signed(metrics.comparisons[method]['none'].mean)} against the student alone"
-        closed = metrics.gap_closed[method].mean
-        if closed is not None:
-            sentence += f", {share(closed)} of the gap to the teacher closed"
-    return sentence + "."
+    return judged if shipped.method == "none" else f"{judged} {_comparison(metrics)}."
+
+
+def _comparison(metrics: MetricsReport) -> str:
+    """Say how the shipped method compares with the student alone and the teacher, over its seeds."""
+    method = metrics.shipped.method
+    difference, closed = metrics.comparisons[method]["none"], metrics.gap_closed[method]
+    gap = f"{share(closed.mean)} of the gap to the teacher closed" if closed.mean is not None else closed.reason
+    return f"Mean over seeds: {signed(difference.mean)} {span(difference, signed)} against the student alone; {gap}"

@@ -340,7 +340,7 @@ class Gate(Group):
     )
     min_gap_closed: float = Field(
         json_schema_extra=usual(0, 1),
-        description="least share of the teacher-student gap that is closed; not asked where the teacher is not better",
+        description="least share of the teacher-student gap that is closed; not asked where no such gap is shown",
     )
     max_class_f1_drop: Share = Field(
         json_schema_extra=usual(0.02, 0.25), description="largest loss of F1 in any class against the student alone"

@@ -162,31 +162,35 @@ def _largest(drops: Mapping[str, float], none: str = "") -> Finding:
 RULES = (
     _Question(
         "macro_f1",
-        "macro-F1 on the test split",
+        "macro-F1 of the judged seed on the test split",
         lambda it: Finding(it.metrics.shipped.test.macro_f1),
         ">=",
         "gate.min_macro_f1",
     ),
     _Question(
         "not_worse",
-        "probability of being no worse than the student alone",
+        "probability of being no worse than the student alone, over seeds",
         _not_worse,
         ">=",
         "gate.min_not_worse_probability",
     ),
     _Question(
-        "gap_closed", "share of the teacher-student gap that is closed", _gap_closed, ">=", "gate.min_gap_closed"
+        "gap_closed",
+        "share of the teacher-student gap that is closed, over seeds",
+        _gap_closed,
+        ">=",
+        "gate.min_gap_closed",
     ),
     _Question(
         "class_f1_drop",
-        "largest loss of F1 in a class against the student alone",
+        "largest loss of F1 in a class against the student alone, over seeds",
         lambda it: _largest(it.class_drops),
         "<=",
         "gate.max_class_f1_drop",
     ),
     _Question(
         "calibration_error",
-        "expected calibration error on the test split",
+        "expected calibration error of the judged seed on the test split",
         lambda it: Finding(it.metrics.shipped.test.calibration_error),
         "<=",
         "gate.max_calibration_error",

@@ -72,13 +72,16 @@ class Difference(Part):
 
 
 class GapClosed(Part):
-    """How much of the teacher's lead over `none` a method closes: (method - none) / (teacher - none) in macro-F1."""
+    """How much of the teacher's lead over `none` a method closes: (method - none) / (teacher - none) in macro-F1.
+
+    All null where that lead is not shown, that is where the interval of teacher minus `none` includes zero.
+    """
 
     mean: float | None
     low: float | None
     high: float | None
     reason: str | None
-    """What is null and why; null where nothing is."""
+    """Why there is no share; null where there is one."""
 
 
 class ShippedStudent(Part):

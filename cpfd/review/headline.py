@@ -76,7 +76,7 @@ def _reruns(stages: list[dict[str, Any]]) -> str:
 
 
 def _shipped_score(facts: Mapping[str, Any]) -> str:
-    """Say what became of the shipped method's macro-F1, and whether a difference is shown."""
+    """Say what became of the shipped method's mean macro-F1 over seeds, and whether a difference is shown."""
     if facts["results"] is None:
         return "results could not be compared"
     shipped = facts["results"]["shipped"]
@@ -84,23 +84,24 @@ def _shipped_score(facts: Mapping[str, Any]) -> str:
     if head is None or base is None:
         lacking = [facts[side]["name"] for side, each in (("base", base), ("head", head)) if each is None]
         there = base or head
-        elsewhere = f" (macro-F1 {decimal(there['macro_f1'])} on the other side)" if there else ""
+        elsewhere = f" (mean macro-F1 over seeds {decimal(there['macro_f1'])} on the other side)" if there else ""
         return f"no results at {' nor at '.join(lacking)}{elsewhere}"
     if facts["base"]["drift"]:
         return f"{facts['base']['name']} is out of step itself, so its results are not those of its parameters"
     method = "" if base["method"] == head["method"] else f" ({base['name']}, now {head['name']})"
+    score = f"mean macro-F1 over seeds of what ships{method}"
     if difference is None:
         told = f"{decimal(base['macro_f1'])} → {decimal(head['macro_f1'])} (no paired interval)"
-        return f"shipped macro-F1{method} {told}"
+        return f"{score} {told}"
     if difference.mean == difference.low == difference.high == 0:
-        return f"shipped macro-F1{method} {decimal(head['macro_f1'])} as before"
+        return f"{score} {decimal(head['macro_f1'])} as before"
     paired = facts["results"]["paired"]
     on = f" on the {paired['clips']} clips that both have" if any(paired["left_out"].values()) else ""
     told = (
         f"{decimal(base['macro_f1'])} → {decimal(head['macro_f1'])}"
         f" ({signed(difference.mean)} {span(difference, signed)}, paired{on})"
     )
-    return f"shipped macro-F1{method} {told}{'' if shown(difference) else ', not shown to differ'}"
+    return f"{score} {told}{'' if shown(difference) else ', not shown to differ'}"
 
 
 def _gate_verdicts(gate: Mapping[str, Any] | None) -> str:

@@ -80,9 +80,10 @@ def evidence(found: Mapping[str, Any]) -> list[dict[str, str]]:
     """What results rest on, as rows of `name`, `old`, `new`: shipped student, gap closed, the teacher, data checks."""
 
     def gap(each: GapClosed) -> str:
-        if each.mean is None:
-            return "no gap"
-        return f"{share(each.mean)} {'(no interval)' if each.low is None else span(each, share)}"
+        # A share without an interval is of a version that gave one where no gap is shown.
+        if each.mean is None or each.low is None:
+            return "no gap shown"
+        return f"{share(each.mean)} {span(each, share)}"
 
     shipped, teacher, checks = found["shipped"], found["confidence"], found["validation"]
     rows: list[tuple[str, Mapping[str, Any], Callable[[Any], str]]] = [

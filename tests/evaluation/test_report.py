@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from cpfd.evaluation.tables import result_table
+from cpfd.errors import CpfdError
+from cpfd.evaluation.tables import result_markdown, result_table
 from cpfd.evaluation.verdict import verdict
 from cpfd.files import write_table
 from cpfd.reports.gate import GateReport
@@ -135,11 +136,12 @@ def test_the_same_inputs_give_the_same_page(project: Path) -> None:
 
 
 def test_a_student_without_teacher_is_not_compared_with_itself(project: Path) -> None:
-    gate = GateReport.read().model_copy(update={"method": "none"})
+    found = MetricsReport.read()
+    metrics = found.model_copy(update={"shipped": found.shipped.model_copy(update={"method": "none"})})
 
-    sentence = verdict(MetricsReport.read(), gate)
+    sentence = verdict(metrics, GateReport.read().model_copy(update={"method": "none"}))
 
-    assert sentence.startswith("The student alone passes all 7 rules of the gate: macro-F1 0.")
+    assert sentence.startswith("The student alone passes all 7 rules of the gate: its seed 1, which is the one judged,")
     assert "against" not in sentence
 
 
@@ -152,8 +154,43 @@ def test_an_unclosable_gap_is_explained(project: Path) -> None:
 
     report.main()
 
-    assert Path("reports/index.html").read_text(encoding="utf-8").count(why) == 1
-    assert "gap" not in verdict(metrics, GateReport.read())
+    results = re.search('<section id="results">.*?</section>', Path("reports/index.html").read_text("utf-8"), re.DOTALL)
+    assert results
+    assert results[0].count(why) == 1
+    assert verdict(metrics, GateReport.read()).endswith(f"against the student alone; {why}.")
+
+
+def test_one_number_is_the_judged_one_and_it_is_named(project: Path) -> None:
+    """The mean over seeds lies below the limit that the judged seed reaches: nowhere does the mean "pass"."""
+    found = MetricsReport.read()
+    test = found.test["posterior"]
+    low = test.macro_f1.model_copy(update={"mean": 0.108, "std": 0.031})
+    shipped = found.shipped
+    metrics = found.model_copy(
+        update={
+            "test": {**found.test, "posterior": test.model_copy(update={"macro_f1": low})},
+            "shipped": shipped.model_copy(update={"test": shipped.test.model_copy(update={"macro_f1": 0.147})}),
+        }
+    )
+    metrics.write()
+
+    page = reported()
+
+    seed = shipped.seed
+    sentence = verdict(metrics, GateReport.read())
+    assert "0.147" in sentence
+    assert "0.108" not in sentence
+    assert sentence in page.text
+    assert f"goes to the gate: seed {seed}, 0.147" in " ".join(page.text.split())
+    row = next(line for line in result_markdown(metrics).splitlines() if "Posterior" in line)
+    assert row.startswith(f"| **Posterior** (seed {seed}: 0.147, at the gate) | 0.108")
+
+
+def test_reports_on_two_students_are_not_told_in_one_sentence(project: Path) -> None:
+    gate = GateReport.read().model_copy(update={"seed": 7})
+
+    with pytest.raises(CpfdError, match=r"gate\.json judges posterior, seed 7, but .* ships .*: run `dvc repro gate`"):
+        verdict(MetricsReport.read(), gate)
 
 
 def test_the_terminal_shows_every_model_within_80_columns(project: Path) -> None:

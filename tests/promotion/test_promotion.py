@@ -126,7 +126,7 @@ def test_a_student_that_fails_the_gate_is_refused(team: Team, tmp_path: Path) ->
     ann.set(gate={"min_macro_f1": 1.0})
     ann.repro()
     commit(ann, "ask for the impossible")
-    assert "macro-F1 on the test split" in refused(ann, "promote")
+    assert "macro-F1 of the judged seed on the test split" in refused(ann, "promote")
 
 
 def test_a_params_yaml_of_an_older_version_stands_in_nobodys_way(team: Team, tmp_path: Path) -> None:
