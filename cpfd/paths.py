@@ -12,6 +12,8 @@ CODE = Path("code")
 BACKBONES = Path("backbones")
 """Where backbones that are no package and on no hub lie, so that DVC watches them."""
 RAW = Path("data/raw")
+GENERATED = "demo"
+"""The data set that the pipeline makes itself."""
 VALIDATED = Path("data/validated")
 CONTENT = Path("data/features/content")
 DENSE = Path("data/features/dense")

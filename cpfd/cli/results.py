@@ -11,15 +11,16 @@ def results(
         bool, typer.Option("--markdown", help="Print the table as Markdown, for a page or a PR.")
     ] = False,
 ) -> None:
-    """Print the result table and the gate's verdict of the last `dvc repro`; reports/metrics.json is for scripts.
+    """Print results, verdict and stage times of the last `dvc repro`; reports/metrics.json is for scripts.
 
     Example: dvc repro && cpfd results
     """
     from rich.console import Console
 
     from cpfd.errors import CpfdError
-    from cpfd.evaluation.tables import result_markdown, result_table
+    from cpfd.evaluation.tables import result_markdown, result_table, time_told
     from cpfd.evaluation.verdict import verdict
+    from cpfd.project.forecast import stage_seconds
     from cpfd.reports.gate import GateReport
     from cpfd.reports.metrics import MetricsReport
 
@@ -32,4 +33,6 @@ def results(
     console = Console()
     console.print(result_table(metrics))
     console.print(verdict(metrics, gate))
+    if seconds := stage_seconds():
+        console.print(f"Last runs on this machine: {time_told(seconds)}", highlight=False)
     console.print(f"The whole report: {page}")

@@ -7,11 +7,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from cpfd.comparing.disagreements import SHEET_FRAMES, Duel, contact_sheet
+from cpfd.comparing.disagreements import Duel
 from cpfd.datasets.contract import parse_labels
 from cpfd.datasets.video import ClipError
+from cpfd.features.sheet import SHEET_FRAMES, contact_sheet
 from cpfd.pages.environment import data_uri, templates
 from cpfd.pages.formatting import SPACE, decimal, share, signed, span
+from cpfd.pages.names import accuracy_name
 from cpfd.reports.champion import ComparedF1, Sides
 from cpfd.reports.duel import Disagreement, DuelReport
 
@@ -84,7 +86,7 @@ def score_rows(report: DuelReport) -> list[list[str]]:
     rows = [_score("macro-F1", f1, f"not worse in {share(f1.probability)} of the resamples")]
     assert report.accuracy is not None
     assert report.calibration_error is not None
-    rows.append(_score("accuracy", report.accuracy))
+    rows.append(_score(accuracy_name(report.task), report.accuracy))
     rows.append(_score("calibration error", report.calibration_error, "expected, the smaller the better"))
     return rows
 

@@ -15,11 +15,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cpfd.files import written_aside
+from cpfd.pages.markdown import short
 from cpfd.pages.names import model_name
 from cpfd.reports.metrics import Model, SpreadInterval
 
 # Okabe and Ito's palette ("Color universal design", 2008).
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8C8C8C"
+
+# By model, so that neither colour nor line alone tells them apart.
+_LINES: Mapping[Any, tuple[str, str]] = {
+    "teacher": (GREY, "-"),
+    "none": (BLUE, "--"),
+    "pfd": ("#009E73", "-."),
+    "cpfd": ("#CC79A7", ":"),
+    "posterior": (ORANGE, "-"),
+}
+_MOST_CLASSES = 40
+_NAME = 20  # characters of a class; longer names would leave the plot no room
 
 # 4.6 inches across the 360 CSS pixels of a phone make 10 points 11 pixels high.
 _WIDTH = 4.6
@@ -93,8 +105,9 @@ def plot_confusion(path: Path, pairs: pd.DataFrame, classes: list[str]) -> None:
                 if count:
                     colour = "white" if shares[row, column] > 0.55 else "#202020"
                     axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=size)
-            axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
-            axes.set_yticks(range(len(classes)), classes, fontsize=size)
+            names = [short(name, _NAME) for name in classes]
+            axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=size)
+            axes.set_yticks(range(len(classes)), names, fontsize=size)
         else:  # names would overlap; per_class.csv has them in the same order
             axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
@@ -102,6 +115,60 @@ def plot_confusion(path: Path, pairs: pd.DataFrame, classes: list[str]) -> None:
         axes.set(title="Confusion on the test split", xlabel="predicted", ylabel="actual")
 
     write_plot(path, draw, height=4.6)
+
+
+def plot_decisions(path: Path, decisions: pd.DataFrame) -> None:
+    """Plot `mistakes.decision_table`: a bar for each class.
+
+    Of many classes, those with the most errors are shown.
+    """
+    errors = decisions["missed"] + decisions["wrong"]
+    rows = decisions.loc[errors.nlargest(_MOST_CLASSES).index].sort_index()
+
+    def draw(axes: Axes) -> None:
+        left = np.zeros(len(rows))
+        for column, colour, hatch in (("found", BLUE, ""), ("missed", "#BFBFBF", ""), ("wrong", ORANGE, "///")):
+            axes.barh(range(len(rows)), rows[column], left=left, color=colour, ec="white", hatch=hatch, label=column)
+            left += rows[column].to_numpy()
+        axes.set_yticks(range(len(rows)), [short(name, _NAME) for name in rows["class"]])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set(xlabel="test clips")
+        axes.grid(visible=False, axis="y")
+        title_above_legend(axes, "Decisions on the test split")
+
+    write_plot(path, draw, height=1.4 + 0.28 * len(rows))
+
+
+def plot_curves(path: Path, curves: pd.DataFrame) -> None:
+    """Plot validation macro-F1 by step, a line for each run of `curves.read_curves`."""
+
+    def draw(axes: Axes) -> None:
+        for (model, run), each in curves.groupby(["model", "run"], sort=False):
+            scored = each.dropna(subset="validation_macro_f1")
+            colour, line = _LINES[model]
+            label = model_name(str(model)) if run == 0 else None
+            axes.plot(scored["step"], scored["validation_macro_f1"], line, color=colour, lw=1.4, label=label)
+        axes.set(xlabel="step", ylabel="validation macro-F1")
+        title_above_legend(axes, "Learning curves")
+
+    write_plot(path, draw, height=3.8)
+
+
+def plot_loss(path: Path, run: pd.DataFrame) -> None:
+    """Plot training and validation loss by step of one run of `curves.read_curves`."""
+
+    def draw(axes: Axes) -> None:
+        for column, words, colour, line in (
+            ("loss", "training", BLUE, "-"),
+            ("validation_loss", "validation", ORANGE, "--"),
+        ):
+            logged = run.dropna(subset=column)
+            axes.plot(logged["step"], logged[column], line, color=colour, lw=1.8, label=words)
+        axes.set(xlabel="step", ylabel="loss")
+        axes.set_ylim(bottom=0)
+        title_above_legend(axes, "Loss of the judged student")
+
+    write_plot(path, draw, height=3.8)
 
 
 def plot_reliability(path: Path, title: str, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -158,8 +225,8 @@ def plot_confidence(path: Path, histogram: pd.DataFrame) -> None:
 
 def title_above_legend(axes: Axes, title: str) -> None:
     """Keep the legend out of the axes: wherever it were inside, some data would be below it."""
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3, columnspacing=1.2, handlelength=1.6)
-    axes.set_title(title, pad=26)
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3, columnspacing=1.2, handlelength=1.6)
+    axes.set_title(title, pad=12 + 14 * -(-len(legend.get_texts()) // 3))
 
 
 def write_plot(path: Path, draw: Callable[[Axes], None], height: float) -> None:

@@ -6,10 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from cpfd.evaluation.verdict import verdict
+from cpfd.datasets.video import ClipError
+from cpfd.evaluation.verdict import judged_score, method_comparison
+from cpfd.features.sheet import contact_sheet
 from cpfd.pages.captions import CAPTIONS, EVIDENCE
-from cpfd.pages.environment import templates
+from cpfd.pages.environment import data_uri, templates
+from cpfd.pages.markdown import short
 from cpfd.params.schema import Params
+from cpfd.paths import GENERATED
 from cpfd.reports.champion import ChampionReport
 from cpfd.reports.confidence import ConfidenceReport
 from cpfd.reports.gate import GateReport
@@ -22,7 +26,8 @@ class Facts:
     """What the page is made of.
 
     champion: None without one. quarantine: `table`, `video_id` and `reason` of what validation and extraction left out.
-    per_class: reports/plots/per_class.csv. plots, evidence: PNG files of the evaluation and of the confidence stage.
+    runs, per_class, mistakes: tables of that name in reports/plots. manifest: data/validated/manifest.parquet, whose
+    `path` is relative to `videos`. plots, evidence: PNG files of the evaluation and of the confidence stage.
     """
 
     metrics: MetricsReport
@@ -31,7 +36,11 @@ class Facts:
     validation: ValidationReport
     confidence: ConfidenceReport
     quarantine: pd.DataFrame
+    runs: pd.DataFrame
     per_class: pd.DataFrame
+    mistakes: pd.DataFrame
+    manifest: pd.DataFrame
+    videos: Path
     plots: list[Path]
     evidence: list[Path]
     params: Params
@@ -44,15 +53,49 @@ def render_page(facts: Facts) -> str:
         .get_template("report.html.jinja")
         .render(
             facts=facts,
-            verdict=verdict(facts.metrics, facts.gate),
+            judged=judged_score(facts.metrics, facts.gate),
+            compared=method_comparison(facts.metrics),
             models=list(facts.metrics.test),
+            runs=_runs(facts.runs),
             captions=CAPTIONS,
             evidence_captions=EVIDENCE,
             reasons=_reasons(facts.quarantine),
             classes=facts.per_class.to_dict("records"),
-            params=facts.params.model_dump(),
+            mistakes=_mistakes(facts),
+            params=_parameters(facts.params),
         )
     )
+
+
+def _runs(runs: pd.DataFrame) -> dict[str, list[dict[Any, Any]]]:
+    """Each student's runs by method, in the order of their seeds: `seed`, `validation`, `test`."""
+    students = runs[runs["seed"].notna()].astype({"seed": int})
+    return {str(model): each.to_dict("records") for model, each in students.groupby("model", sort=False)}
+
+
+def _mistakes(facts: Facts) -> list[dict[Any, Any]]:
+    """What is shown of each clip of facts.mistakes: its columns, `text`, and `picture` or why there is none."""
+    clips = facts.mistakes.merge(facts.manifest, on="video_id", how="left", validate="1:1")
+    texts = clips[facts.validation.dataset.text_columns].to_numpy().tolist()
+    shown = facts.mistakes.assign(text=[short(" | ".join(filter(None, row))) for row in texts]).to_dict("records")
+    return [row | _picture(facts.videos, path) for row, path in zip(shown, clips["path"], strict=True)]
+
+
+def _picture(videos: Path, path: str) -> dict[str, str]:
+    if not path:
+        return {"no_picture": "no video, text alone"}
+    try:
+        return {"picture": data_uri(contact_sheet(videos / path), "jpeg")}
+    except ClipError as error:  # frames between those that features were made of may be damaged
+        return {"no_picture": f"no frames to show: {error}"}
+
+
+def _parameters(params: Params) -> dict[str, dict[str, Any]]:
+    """Parameters by group; those that generate the demo only where the demo was used."""
+    groups: dict[str, dict[str, Any]] = params.model_dump()
+    if params.dataset.name != GENERATED:
+        del groups["demo"]
+    return groups
 
 
 def _reasons(quarantine: pd.DataFrame) -> list[dict[Any, Any]]:

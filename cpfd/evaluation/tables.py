@@ -1,9 +1,11 @@
 """The result table, for a terminal and as Markdown."""
 
+from collections.abc import Mapping
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cpfd.pages.formatting import decimal, share, signed, span
+from cpfd.pages.formatting import decimal, duration, share, signed, span
 from cpfd.pages.names import model_name
 from cpfd.reports.metrics import MetricsReport, Model
 
@@ -57,3 +59,13 @@ def result_markdown(metrics: MetricsReport) -> str:
         flat = [first, *others] + [""] * (len(RESULT_COLUMNS) - len(cells))
         lines.append("| " + " | ".join(flat) + " |")
     return "\n".join(lines)
+
+
+def time_told(seconds: Mapping[str, float]) -> str:
+    """Say how long stages took, those of one family together and the longest first: "student (12 runs) 4 min, ..."."""
+    families: dict[str, list[float]] = {}
+    for stage, each in seconds.items():
+        families.setdefault(stage.partition("@")[0], []).append(each)
+    longest = sorted(families.items(), key=lambda family: -sum(family[1]))
+    parts = [f"{name}{f' ({len(each)} runs)' * (len(each) > 1)} {duration(sum(each))}" for name, each in longest]
+    return f"{', '.join(parts)}; {duration(sum(seconds.values()))} together"

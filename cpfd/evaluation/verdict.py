@@ -19,6 +19,11 @@ def verdict(metrics: MetricsReport, gate: GateReport) -> str:
 
     Raises CpfdError where the reports are about two students.
     """
+    return " ".join(filter(None, [judged_score(metrics, gate), method_comparison(metrics)]))
+
+
+def judged_score(metrics: MetricsReport, gate: GateReport) -> str:
+    """The first sentence of `verdict`: what the gate says, and the score of the one student that it judges."""
     shipped = metrics.shipped
     if (gate.method, gate.seed) != (shipped.method, shipped.seed):
         raise CpfdError(
@@ -31,16 +36,17 @@ def verdict(metrics: MetricsReport, gate: GateReport) -> str:
         if gate.passed
         else f"is rejected by {len(failed)} of the gate's {len(gate.rules)} rules ({', '.join(failed)})"
     )
-    judged = (
+    return (
         f"{_SUBJECTS[shipped.method]} {outcome}: its seed {shipped.seed}, which is the one judged, has macro-F1"
         f" {decimal(shipped.test.macro_f1)} on {metrics.clips.test} test clips."
     )
-    return judged if shipped.method == "none" else f"{judged} {_comparison(metrics)}."
 
 
-def _comparison(metrics: MetricsReport) -> str:
-    """Say how the shipped method compares with the student alone and the teacher, over its seeds."""
+def method_comparison(metrics: MetricsReport) -> str | None:
+    """The second sentence: how the shipped method compares with student alone and teacher; None for the former."""
     method = metrics.shipped.method
+    if method == "none":
+        return None
     difference, closed = metrics.comparisons[method]["none"], metrics.gap_closed[method]
     gap = f"{share(closed.mean)} of the gap to the teacher closed" if closed.mean is not None else closed.reason
-    return f"Mean over seeds: {signed(difference.mean)} {span(difference, signed)} against the student alone; {gap}"
+    return f"Mean over seeds: {signed(difference.mean)} {span(difference, signed)} against the student alone; {gap}."

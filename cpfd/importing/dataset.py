@@ -15,10 +15,7 @@ from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, TEXT_COLUMNS, looka
 from cpfd.datasets.tables import column_names, read_dense
 from cpfd.errors import CpfdError
 from cpfd.params.schema import Dataset
-from cpfd.paths import RAW
-
-GENERATED = "demo"
-"""The data set that the pipeline makes itself."""
+from cpfd.paths import GENERATED, RAW
 
 
 @dataclass(frozen=True)

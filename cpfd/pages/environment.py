@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cpfd.pages.formatting import decimal, duration, plain, share, signed, span
-from cpfd.pages.names import model_name, rule_name
+from cpfd.pages.names import accuracy_name, model_name, rule_name
 
 
 def templates(
@@ -15,7 +15,7 @@ def templates(
 ) -> Environment:
     """The templates of a package, beside the frame of all pages; values are escaped where they are `html`.
 
-    As filters and as functions they have those of cpfd.pages.formatting, `model_name`, `rule_name`, `data_uri`, and
+    As filters and as functions they have those of cpfd.pages.formatting and cpfd.pages.names, `data_uri`, and
     `functions`.
     """
     environment = Environment(
@@ -25,7 +25,7 @@ def templates(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shared = (decimal, duration, plain, share, signed, span, model_name, rule_name, data_uri)
+    shared = (decimal, duration, plain, share, signed, span, accuracy_name, model_name, rule_name, data_uri)
     callables = {each.__name__: each for each in shared} | dict(functions or {})
     environment.filters |= callables
     environment.globals |= callables

@@ -1,4 +1,4 @@
-"""What plots, tables and sentences call models and rules of the gate."""
+"""What plots, tables and sentences call models, scores and rules of the gate."""
 
 _MODELS = {
     "teacher": "Teacher",
@@ -28,6 +28,11 @@ _RULES = {
 def model_name(model: str) -> str:
     """The name of the teacher or of a method's student; a model that this version does not know keeps its own."""
     return _MODELS.get(model, model)
+
+
+def accuracy_name(task: str) -> str:
+    """What accuracy is called: where several classes may apply, a clip is right if it is in every class."""
+    return "exact match" if task == "multi_label" else "accuracy"
 
 
 def rule_name(rule: str) -> str:

@@ -28,7 +28,7 @@ def forecast(base: Revision, head: Revision) -> list[dict[str, Any]]:
     """
     pipeline = Pipeline(head)
     before = {stage: recorded_run(entry) for stage, entry in base.lock.items()}
-    seconds = _timings()
+    seconds = stage_seconds()
     entries = []
     hashes: dict[str, str | None] = {}
     for stage in pipeline.order:
@@ -115,8 +115,8 @@ def _all_cached(revision: Revision, outs: Mapping[str, str | None]) -> bool:
     return True
 
 
-def _timings() -> dict[str, float]:
-    """Seconds of each stage's last run here, by name."""
+def stage_seconds() -> dict[str, float]:
+    """Seconds of each stage's last run on this machine, by name; none where it has never run here."""
     files = sorted(TIMINGS.glob("*.json"))
     return {file.name.removesuffix(".json"): json.loads(file.read_bytes())["seconds"] for file in files}
 

@@ -64,6 +64,7 @@ def changed_results(base: Revision, head: Revision) -> dict[str, Any]:
             path.as_posix(): {side: _state(revision, path) for side, revision in _both(base, head).items()}
             for path in (MetricsReport.path, GateReport.path, ValidationReport.path)
         },
+        "task": next((each.task for each in (metrics["new"], metrics["old"]) if each), "single_label"),
         "interval": next((each.interval for each in (metrics["new"], metrics["old"]) if each), None),
         "clips": {side: each and each.clips.test for side, each in metrics.items()},
         "models": _models(metrics, differences),

@@ -2,13 +2,13 @@
 
 from cpfd.demo import generate
 from cpfd.params.load import load_params
-from cpfd.paths import RAW
+from cpfd.paths import GENERATED, RAW
 from cpfd.stages import run
 
 
 def main() -> None:
     """Write data/raw/demo."""
-    generate(RAW / "demo", load_params("demo").demo)
+    generate(RAW / GENERATED, load_params("demo").demo)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 
 from cpfd import metrics
 from cpfd.errors import CpfdError
-from cpfd.evaluation import plots, results
+from cpfd.evaluation import curves, mistakes, plots, results
 from cpfd.files import read_json, read_table, remove, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.paths import CONTENT, MODELS, REPORTS, SHIPPED
@@ -50,7 +51,13 @@ def main() -> None:
         title = f"Reliability (calibration error {metrics.calibration_error(reliability):.3f})"
         plots.plot_reliability(folder / "reliability.png", title, {"student": reliability})
         write_table(folder / "per_class.csv", results.class_table(test, shipped))
-        if task == "single_label":  # clips of several classes have no one cell; per_class.csv tells their errors
+        write_table(folder / "mistakes.csv", mistakes.surest_mistakes(test, shipped))
+        _write_curves(folder, curves.read_curves(files), shipped)
+        decisions = mistakes.decision_table(test, shipped)
+        write_table(folder / "decisions.csv", decisions)
+        if task == "multi_label":  # clips of several classes have no one cell of a confusion matrix
+            plots.plot_decisions(folder / "decisions.png", decisions)
+        else:
             pairs = results.confusion_pairs(test, shipped)
             write_table(folder / "confusion.csv", pairs)
             plots.plot_confusion(folder / "confusion.png", pairs, classes)
@@ -58,6 +65,12 @@ def main() -> None:
         # Not copy2: in DVC's folders files may be read-only links into its cache.
         shutil.copytree(STUDENTS / f"{method}-{shipped.seed}", aside, copy_function=shutil.copyfile)
     report.write()
+
+
+def _write_curves(folder: Path, learnt: pd.DataFrame, shipped: results.Shipped) -> None:
+    write_table(folder / "curves.csv", learnt)
+    plots.plot_curves(folder / "curves.png", learnt)
+    plots.plot_loss(folder / "loss.png", learnt[(learnt["model"] == shipped.method) & (learnt["run"] == shipped.run)])
 
 
 def _remove_orphans(wanted: set[str]) -> None:

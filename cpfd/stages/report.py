@@ -7,7 +7,7 @@ from cpfd.evaluation.results import read_class_table
 from cpfd.files import read_table, written_aside
 from cpfd.pages.captions import CAPTIONS, EVIDENCE
 from cpfd.params.load import load_params
-from cpfd.paths import CONTENT, REPORTS, VALIDATED
+from cpfd.paths import CONTENT, RAW, REPORTS, VALIDATED
 from cpfd.reports.champion import read_champion
 from cpfd.reports.confidence import ConfidenceReport
 from cpfd.reports.gate import GateReport
@@ -17,7 +17,8 @@ from cpfd.stages import run
 
 
 def main() -> None:
-    """Read what the stages before have written to reports/, data/validated and data/confidence; write the page."""
+    """Read reports/, data/validated, data/confidence and the clips of some mistakes; write the page."""
+    params = load_params("report")
     plots = [REPORTS / "plots" / f"{name}.png" for name in CAPTIONS]
     page = render_page(
         Facts(
@@ -27,14 +28,23 @@ def main() -> None:
             validation=ValidationReport.read(),
             confidence=ConfidenceReport.read(),
             quarantine=pd.concat([read_table(folder / "quarantine.parquet") for folder in (VALIDATED, CONTENT)]),
+            runs=pd.read_csv(REPORTS / "plots" / "runs.csv"),
             per_class=read_class_table(REPORTS / "plots" / "per_class.csv"),
-            plots=[path for path in plots if path.exists()],  # multi-label data have no confusion matrix
+            mistakes=_read("mistakes.csv", "video_id", "actual", "predicted"),
+            manifest=read_table(VALIDATED / "manifest.parquet"),
+            videos=RAW / params.dataset.name / "videos",
+            plots=[path for path in plots if path.exists()],  # a task has a confusion matrix or a plot of decisions
             evidence=[REPORTS / "confidence" / f"{name}.png" for name in EVIDENCE],
-            params=load_params("report"),
+            params=params,
         )
     )
     with written_aside(REPORTS / "index.html") as aside:
         aside.write_text(page, encoding="utf-8")
+
+
+def _read(name: str, *texts: str) -> pd.DataFrame:
+    """Read a table of reports/plots, whose columns `texts` are text: a class may well be called 1 or null."""
+    return pd.read_csv(REPORTS / "plots" / name, dtype=dict.fromkeys(texts, str), keep_default_na=False)
 
 
 if __name__ == "__main__":

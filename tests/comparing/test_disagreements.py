@@ -16,10 +16,11 @@ from typer.testing import CliRunner, Result
 
 from cpfd.cli import app
 from cpfd.comparing.contenders import Contender, HeldOutClips, Match, compare, match
-from cpfd.comparing.disagreements import Duel, contact_sheet, count_differences, rank_disagreements
+from cpfd.comparing.disagreements import Duel, count_differences, rank_disagreements
 from cpfd.comparing.page import headline, names, outcome, render_page
 from cpfd.datasets.video import ClipError
 from cpfd.errors import CpfdError
+from cpfd.features.sheet import contact_sheet
 from cpfd.reports.duel import ComparedRevisions, Differences, DuelReport, NamedRevision
 from tests.support.clips import write_clip
 from tests.support.contenders import SETTINGS, contender, slices_of, sure, table_of

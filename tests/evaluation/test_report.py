@@ -9,18 +9,25 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from cpfd.cli import app
 from cpfd.errors import CpfdError
+from cpfd.evaluation.mistakes import MISTAKES
 from cpfd.evaluation.tables import result_markdown, result_table
 from cpfd.evaluation.verdict import verdict
-from cpfd.files import write_table
+from cpfd.files import read_table, write_json, write_table
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import GapClosed, MetricsReport
 from cpfd.stages import evaluate, report
+from tests.support.clips import write_clip
 from tests.support.page import Page
 from tests.support.trained import confidence_report, write_gated_project
 
-SECTIONS = ["results", "comparisons", "plots", "gate", "validation", "classes", "distillability", "parameters", "data"]
+SECTIONS = [
+    *("results", "distillability", "comparisons", "plots", "gate", "validation", "classes", "mistakes", "parameters"),
+    "data",
+]
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +87,67 @@ def test_a_rejection_is_told_first_with_its_rules(project: Path) -> None:
     assert told < page.text.index("Results")
 
 
+def test_mistakes_are_shown_with_their_frames_and_text(project: Path) -> None:
+    videos = Path("data/raw/demo/videos")
+    videos.mkdir(parents=True)
+    write_clip(videos / "whole.mp4", frames=12)
+    (videos / "broken.mp4").write_bytes(b"no video")
+    shown = pd.read_csv("reports/plots/mistakes.csv", dtype=str)["video_id"]
+    path = Path("data/validated/manifest.parquet")
+    manifest = read_table(path)
+    files = manifest["video_id"].map({shown[0]: "whole.mp4", shown[1]: "broken.mp4"}).fillna("")
+    write_table(path, manifest.assign(path=files, caption="a <b>bold</b> cat"))
+
+    page = reported()
+
+    assert sum(reference.startswith("data:image/jpeg") for reference in page.references) == 1
+    assert page.text.count("no frames to show: ") == 1
+    assert page.text.count("no video, text alone") == len(shown) - 2
+    assert page.text.count("a <b>bold</b> cat") == len(shown) == MISTAKES
+    truth = read_table(Path("data/features/content/index.parquet")).set_index("video_id")["label"]
+    mistakes = pd.read_csv("reports/plots/mistakes.csv")
+    assert (mistakes["actual"] == truth[mistakes["video_id"]].to_numpy()).all()
+    assert (mistakes["actual"] != mistakes["predicted"]).all()
+    assert mistakes["sure"].is_monotonic_decreasing
+
+
+def test_every_seed_is_told_and_the_judged_one_is_marked(project: Path) -> None:
+    page = reported()
+
+    words = " ".join(page.text.split())
+    for run in pd.read_csv("reports/plots/runs.csv").dropna(subset="seed").itertuples():
+        judged = "judged" if (run.model, run.seed) == ("posterior", 1) else ""
+        assert f"{run.test:.3f}validation {run.validation:.3f}{judged}" in words
+    assert len(re.findall(r"validation 0\.\d+judged", words)) == 1
+
+
+@pytest.mark.parametrize("name", ["demo", "clips"])
+def test_what_generates_the_demo_is_told_of_the_demo_alone(project: Path, name: str) -> None:
+    params = YAML().load(Path("params.yaml"))
+    params["dataset"]["name"] = name
+    YAML().dump(params, Path("params.yaml"))
+
+    page = reported()
+
+    assert ("annotator_error_rate" in page.text) == (name == "demo")
+    assert "max_missing_dense_share" in page.text
+
+
+def test_learning_curves_are_of_every_run(project: Path) -> None:
+    curves = pd.read_csv("reports/plots/curves.csv")
+
+    assert len(curves[["model", "run"]].drop_duplicates()) == 1 + 4 * 3
+    assert curves.query("model == 'teacher'")["validation_macro_f1"].to_list() == [0.3, 0.5, 0.6]
+    assert Path("reports/plots/curves.png").is_file()
+
+
+def test_a_training_without_its_curves_is_named_with_what_to_do(project: Path) -> None:
+    Path("models/students/pfd-1/curves/plots/metrics/eval_loss.tsv").unlink()
+
+    with pytest.raises(CpfdError, match=r"pfd-1/curves/plots/metrics/eval_loss\.tsv: no such file; `dvc repro`"):
+        evaluate.main()
+
+
 def test_a_multi_label_report_has_every_section_and_no_confusion_matrix(project: Path) -> None:
     write_gated_project(project, task="multi_label")
     evaluate.main()
@@ -87,7 +155,13 @@ def test_a_multi_label_report_has_every_section_and_no_confusion_matrix(project:
     page = reported()
 
     assert page.sections == SECTIONS
-    assert sum(reference.startswith("data:") for reference in page.references) == 4
+    assert sum(reference.startswith("data:") for reference in page.references) == 7
+    assert "Exact match" in page.text
+    assert "Accuracy" not in page.text
+    decisions, scores = (pd.read_csv(f"reports/plots/{name}.csv") for name in ("decisions", "per_class"))
+    assert (decisions["found"] + decisions["missed"] == scores["support"]).all()
+    precision = decisions["found"] / (decisions["found"] + decisions["wrong"])
+    assert precision.to_list() == pytest.approx(scores["precision"].to_list())
 
 
 def test_reasons_with_markup_and_odd_classes_are_shown_as_text(project: Path) -> None:
@@ -180,7 +254,7 @@ def test_one_number_is_the_judged_one_and_it_is_named(project: Path) -> None:
     sentence = verdict(metrics, GateReport.read())
     assert "0.147" in sentence
     assert "0.108" not in sentence
-    assert sentence in page.text
+    assert all(part in page.text for part in sentence.split(" Mean over seeds: "))
     assert f"goes to the gate: seed {seed}, 0.147" in " ".join(page.text.split())
     row = next(line for line in result_markdown(metrics).splitlines() if "Posterior" in line)
     assert row.startswith(f"| **Posterior** (seed {seed}: 0.147, at the gate) | 0.108")
@@ -191,6 +265,16 @@ def test_reports_on_two_students_are_not_told_in_one_sentence(project: Path) -> 
 
     with pytest.raises(CpfdError, match=r"gate\.json judges posterior, seed 7, but .* ships .*: run `dvc repro gate`"):
         verdict(MetricsReport.read(), gate)
+
+
+def test_stage_times_are_told_in_the_terminal_by_family(project: Path) -> None:
+    for stage, seconds in {"student@pfd-0": 100, "student@pfd-1": 140, "teacher": 60, "report": 2}.items():
+        write_json(Path(f"reports/timings/{stage}.json"), {"seconds": seconds})
+    report.main()
+
+    told = CliRunner().invoke(app, ["results"], env={"COLUMNS": "200"}).stdout
+
+    assert "Last runs on this machine: student (2 runs) 4 min, teacher 60 s, report 2 s; 5 min together" in told
 
 
 def test_the_terminal_shows_every_model_within_80_columns(project: Path) -> None:

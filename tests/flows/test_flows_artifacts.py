@@ -162,7 +162,7 @@ def test_a_run_shows_what_came_out_of_it_on_the_stages_that_it_came_from(
         )
         assert "<br>in a\\|&lt;b> | 0.21 | ≤ 0.5 |" in data["gate"]
         images = sorted(made.glob("reports/plots/*.png")) + sorted(made.glob("reports/confidence/*.png"))
-        assert data["plots"].count("![") == len(images) == 5
+        assert data["plots"].count("![") == len(images) == 7
         assert all(f"]({data_uri(image.read_bytes())})" in data["plots"] for image in images)
         address = f"{URL}/{flow_run_id(state)}"
         assert f"({address}/index.html)" in data["report"]

@@ -340,3 +340,15 @@ def test_the_model_card_tells_the_facts(store: FeatureStore, tmp_path: Path) -> 
     ):
         assert fact in card
     assert card.startswith("---\nlibrary_name: transformers\n")
+
+
+def test_the_card_of_a_student_that_reads_text_alone_speaks_of_no_frames(extracted: Extracted, tmp_path: Path) -> None:
+    store = extract(tmp_path, extracted.manifest.assign(path=""), small_params())
+
+    card = (package(new_model(store), tmp_path) / "README.md").read_text()
+
+    assert "Classifies short videos from their text alone\n(title) into 3 classes" in card
+    assert '    cpfd predict --text "caption"' in card
+    assert 'student.predict([None], ["caption"])' in card
+    for word in ("frames", "clip.mp4", "CLIP.mp4", "either video or text"):
+        assert word not in card

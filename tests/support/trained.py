@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from cpfd.distill.confidence import uniform_noise
 from cpfd.evaluation import plots
 from cpfd.evaluation.results import confidence_histogram
-from cpfd.files import write_json, write_table
+from cpfd.files import read_table, write_json, write_table
 from cpfd.metrics import probabilities, reliability
 from cpfd.params.schema import Method
 from cpfd.reports.champion import NoChampion
@@ -73,6 +73,7 @@ def write_trained_project(
             logits = 2 * (margin * (2 * targets - 1) + noise[seed]).astype(np.float32)
             judged = np.ones(clips, bool) if model == "teacher" else scored  # the teacher judges every clip
             write_logits(folder / "models" / name / "logits.parquet", index[judged], logits[judged])
+            write_curves(folder / "models" / name / "curves")
 
     train = index[index["split"] == "train"]
     oof = (2 * targets + noise[0])[train.index]
@@ -144,6 +145,8 @@ def write_gated_project(folder: Path, *, failed: frozenset[str] = frozenset(), t
     report = validation_report(task)
     report.write(folder / ValidationReport.path)
     write_json(folder / "data/validated/dataset.json", report.dataset.content() | {"classes": CLASSES})
+    clips = read_table(folder / "data/features/content/index.parquet")[["video_id"]]
+    write_table(folder / "data/validated/manifest.parquet", clips.assign(path="", caption="five minute pasta"))
     quarantine = {
         "data/validated": [
             ("dense", "clip-0101", "infinite value: watch_25"),
@@ -199,3 +202,12 @@ def validation_report(task: str) -> ValidationReport:
 
 def write_logits(path: Path, clips: pd.DataFrame, logits: np.ndarray) -> None:
     write_table(path, clips[["video_id", "split"]].assign(logits=list(logits)))
+
+
+def write_curves(folder: Path) -> None:
+    """Write what a training of three epochs logs."""
+    logged = {"loss": [2.0, 1.4, 1.1], "eval_loss": [1.9, 1.5, 1.6], "eval_macro_f1": [0.3, 0.5, 0.6]}
+    for name, values in logged.items():
+        path = folder / "plots" / "metrics" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"step": [10, 20, 30], name: values}).to_csv(path, sep="\t", index=False)
