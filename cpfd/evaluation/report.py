@@ -15,7 +15,7 @@ from cpfd.pages.markdown import short
 from cpfd.params.schema import Params
 from cpfd.paths import GENERATED
 from cpfd.reports.champion import ChampionReport
-from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.confidence import ConfidenceReport, NoTeacher
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
 from cpfd.reports.validation import ValidationReport
@@ -34,7 +34,7 @@ class Facts:
     gate: GateReport
     champion: ChampionReport | None
     validation: ValidationReport
-    confidence: ConfidenceReport
+    confidence: ConfidenceReport | NoTeacher
     quarantine: pd.DataFrame
     runs: pd.DataFrame
     per_class: pd.DataFrame

@@ -39,7 +39,7 @@ def extract_features(
         _link_shards([shard for shard, held in zip(shards, rows, strict=True) if len(held)], aside / "shards")
         write_table(aside / "index.parquet", index)
         write_table(aside / "quarantine.parquet", quarantine)
-        about = {key: clips.dataset[key] for key in ("name", "task", "classes", "version")}
+        about = {key: clips.dataset[key] for key in ("name", "task", "classes", "version", "dense_columns")}
         write_json(aside / "meta.json", {**about, **encoder.describe()})
     remove(scratch)
 

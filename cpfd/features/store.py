@@ -37,6 +37,11 @@ class FeatureStore:
         self._starts = np.cumsum([0, *(len(shard["mask"]) for shard in self._shards)])
         self._has_video: NDArray[np.bool_] = self.index["has_video"].to_numpy(bool)
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the data set has dense columns, without which a teacher would know no more than a student."""
+        return bool(self.meta["dense_columns"])
+
     def rows(self, split: str, *, labelled: bool) -> NDArray[np.int64]:
         """Row numbers of the labelled, or of the unlabelled, clips of a split."""
         return np.flatnonzero((self.split == split) & (self.labelled == labelled))

@@ -1,7 +1,7 @@
 """What the plots of the evaluation and of the confidence stage show, in the order in which they are shown."""
 
 CAPTIONS = {
-    "f1": "Macro-F1 of the teacher and of each method's students.",
+    "f1": "Macro-F1 of each model.",
     "confusion": "Test clips by actual and predicted class, for the shipped student; shaded by share of a row.",
     "decisions": "Test clips of a class that the shipped student found and missed, and others that it gave the class.",
     "reliability": "How often the shipped student is right, by its confidence. Below the dashed line it is too sure.",

@@ -1,8 +1,9 @@
 """data/confidence/summary.json: what the cross-fitted networks say of the data, and which method they speak for."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from cpfd.files import read_json
 from cpfd.params.schema import Method
 from cpfd.paths import CONFIDENCE
 from cpfd.reports.report import Part, Report
@@ -68,3 +69,19 @@ class ConfidenceReport(Report, Evidence):
     """The method whose student is shipped."""
     why: str
     """The reason for it."""
+
+
+class NoTeacher(Report):
+    """The whole report where the data set has no dense columns."""
+
+    path: ClassVar[Path] = ConfidenceReport.path
+
+    method: Literal["none"] = "none"
+    why: str = "the data set has no dense features, so there is no teacher to learn from"
+
+
+def read_confidence(path: Path = ConfidenceReport.path) -> ConfidenceReport | NoTeacher:
+    """Read data/confidence/summary.json; raises CpfdError as `Report.read` does."""
+    if path.is_file() and read_json(path) == NoTeacher().content():
+        return NoTeacher()
+    return ConfidenceReport.read(path)

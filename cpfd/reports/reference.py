@@ -38,6 +38,7 @@ This page and the schemas are made by `python -m cpfd.reports.reference`; a test
 """
 _NOTES = {
     "champion": 'Where `champion.version` in `params.yaml` is null, the whole report is `{"version": null}`.',
+    "confidence": "Where the data set has no dense columns, the whole report is `method` and `why`.",
 }
 _WORDS = {"string": "text", "boolean": "true or false"}
 

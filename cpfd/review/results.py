@@ -296,8 +296,9 @@ def _test_split(revision: Revision, metrics: MetricsReport) -> tuple["Split", li
     from cpfd.metrics import macro_f1
 
     students = _recorded(revision)["students"]
-    files = {"teacher": [MODELS / "teacher" / "logits.parquet"]}
-    for method in students["methods"]:
+    taught = "teacher" in metrics.test  # without dense features there is no teacher, and the student alone is trained
+    files = {"teacher": [MODELS / "teacher" / "logits.parquet"]} if taught else {}
+    for method in students["methods"] if taught else ["none"]:
         files[method] = [MODELS / "students" / f"{method}-{seed}" / "logits.parquet" for seed in students["seeds"]]
     index, meta = CONTENT / "index.parquet", CONTENT / "meta.json"
     cached = {

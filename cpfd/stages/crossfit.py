@@ -4,18 +4,24 @@ from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, write_table
 from cpfd.params.load import load_params
 from cpfd.paths import CODE, CONTENT, CROSSFIT, DENSE
+from cpfd.reports.confidence import NoTeacher
 from cpfd.stages import run
-from cpfd.training.batches import Features, load_dense
+from cpfd.training.batches import Features, load_dense, no_logits
 from cpfd.training.crossfit import cross_fit
 
 
 def main(role: str) -> None:
     """Cross-fit the `role`: "teacher", with dense features, or "student", on content alone.
 
-    Reads the feature folders; writes data/crossfit/<role>.parquet, the table of `cross_fit`.
+    Reads the feature folders; writes data/crossfit/<role>.parquet, the table of `cross_fit`. It is empty where the data
+    set has no dense columns: both roles are about what there is to learn from a teacher.
     """
     params = load_params("crossfit")
     store = FeatureStore(CONTENT)
+    if not store.has_teacher:
+        write_table(CROSSFIT / f"{role}.parquet", no_logits(store))
+        print(f"crossfit: nothing to judge: {NoTeacher().why}")
+        return
     features = Features(store, load_dense(DENSE, store) if role == "teacher" else None)
     inputs = [
         CONTENT / "meta.json",

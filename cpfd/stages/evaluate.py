@@ -12,7 +12,7 @@ from cpfd.evaluation import curves, mistakes, plots, results
 from cpfd.files import read_json, read_table, remove, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.paths import CONTENT, MODELS, REPORTS, SHIPPED
-from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.confidence import ConfidenceReport, read_confidence
 from cpfd.stages import run
 
 STUDENTS = MODELS / "students"
@@ -26,10 +26,12 @@ def main() -> None:
     files |= {method: [STUDENTS / f"{method}-{seed}" / "logits.parquet" for seed in seeds] for method in methods}
     _remove_orphans({f"{method}-{seed}" for method in methods for seed in seeds})
     dataset = read_json(CONTENT / "meta.json")
+    if not dataset["dense_columns"]:  # nothing else was trained
+        files = {"none": files["none"]}
     classes, task = dataset["classes"], dataset["task"]
     index = read_table(CONTENT / "index.parquet")
     validation, test = (results.read_split(name, index, classes, task, files) for name in ("validation", "test"))
-    method = ConfidenceReport.read().method
+    method = read_confidence().method
     if method not in methods:
         raise CpfdError(
             f"{ConfidenceReport.path}: method '{method}' is to be shipped, but students.methods in params.yaml"

@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 from cpfd.files import read_json, written_aside
 from cpfd.params.load import load_params
 from cpfd.paths import PACKAGE, SHIPPED, VALIDATED
-from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.confidence import read_confidence
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
 from cpfd.stages import run
@@ -25,7 +25,7 @@ def main() -> None:
         dataset=read_json(VALIDATED / "dataset.json"),
         metrics=metrics,
         gate=GateReport.read(),
-        confidence=ConfidenceReport.read(),
+        confidence=read_confidence(),
         parameters=parameters.getvalue(),
     )
     with written_aside(PACKAGE) as aside:

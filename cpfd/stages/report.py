@@ -9,7 +9,7 @@ from cpfd.pages.captions import CAPTIONS, EVIDENCE
 from cpfd.params.load import load_params
 from cpfd.paths import CONTENT, RAW, REPORTS, VALIDATED
 from cpfd.reports.champion import read_champion
-from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.confidence import read_confidence
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
 from cpfd.reports.validation import ValidationReport
@@ -20,13 +20,14 @@ def main() -> None:
     """Read reports/, data/validated, data/confidence and the clips of some mistakes; write the page."""
     params = load_params("report")
     plots = [REPORTS / "plots" / f"{name}.png" for name in CAPTIONS]
+    evidence = [REPORTS / "confidence" / f"{name}.png" for name in EVIDENCE]
     page = render_page(
         Facts(
             metrics=MetricsReport.read(),
             gate=GateReport.read(),
             champion=read_champion(),
             validation=ValidationReport.read(),
-            confidence=ConfidenceReport.read(),
+            confidence=read_confidence(),
             quarantine=pd.concat([read_table(folder / "quarantine.parquet") for folder in (VALIDATED, CONTENT)]),
             runs=pd.read_csv(REPORTS / "plots" / "runs.csv"),
             per_class=read_class_table(REPORTS / "plots" / "per_class.csv"),
@@ -34,7 +35,7 @@ def main() -> None:
             manifest=read_table(VALIDATED / "manifest.parquet"),
             videos=RAW / params.dataset.name / "videos",
             plots=[path for path in plots if path.exists()],  # a task has a confusion matrix or a plot of decisions
-            evidence=[REPORTS / "confidence" / f"{name}.png" for name in EVIDENCE],
+            evidence=[path for path in evidence if path.exists()],  # none without a teacher
             params=params,
         )
     )

@@ -4,8 +4,9 @@ from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, read_table, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.paths import CODE, CONFIDENCE, CONTENT, MODELS
+from cpfd.reports.confidence import NoTeacher
 from cpfd.stages import run
-from cpfd.training.batches import ClipDataset
+from cpfd.training.batches import ClipDataset, no_logits
 from cpfd.training.fit import TrainingRun
 from cpfd.training.methods import method_targets
 from cpfd.training.students import train_student
@@ -15,9 +16,15 @@ def main(method: str, seed: str) -> None:
     """Train one student; write models/students/<method>-<seed>: the network, its curves and its logits.
 
     Reads the content features, data/confidence, and the logits of models/teacher, for distill.soft_targets.
+    Without a teacher only `none` is trained; the logits of another method are then an empty table.
     """
     params = load_params("student")
     store = FeatureStore(CONTENT)
+    if method != "none" and not store.has_teacher:
+        with written_aside(MODELS / "students" / f"{method}-{seed}") as aside:
+            write_table(aside / "logits.parquet", no_logits(store))
+        print(f"student {method}: not trained: {NoTeacher().why}")
+        return
     evidence, teacher = CONFIDENCE / "confidence.parquet", MODELS / "teacher" / "logits.parquet"
     inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", evidence, teacher, CODE / "student.txt"]
     state = fingerprint(inputs, params.model_dump(), method, seed)

@@ -6,15 +6,24 @@ from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.paths import CODE, CONTENT, DENSE, MODELS
+from cpfd.reports.confidence import NoTeacher
 from cpfd.stages import run
-from cpfd.training.batches import Features, load_dense, logits_table
+from cpfd.training.batches import Features, load_dense, logits_table, no_logits
 from cpfd.training.fit import TrainingRun, fit, network_config, predict_logits
 
 
 def main() -> None:
-    """Read both feature folders; write models/teacher: the network, its curves and its logits of every clip."""
+    """Read both feature folders; write models/teacher: the network, its curves and its logits of every clip.
+
+    A data set without dense columns has no teacher: its logits are then an empty table.
+    """
     params = load_params("teacher")
     store = FeatureStore(CONTENT)
+    if not store.has_teacher:
+        with written_aside(MODELS / "teacher") as aside:
+            write_table(aside / "logits.parquet", no_logits(store))
+        print(f"teacher: not trained: {NoTeacher().why}")
+        return
     features = Features(store, load_dense(DENSE, store))
     inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", DENSE, CODE / "teacher.txt"]
     state = fingerprint(inputs, params.model_dump())

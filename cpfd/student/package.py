@@ -9,7 +9,7 @@ from cpfd.features.backbones import load_tokenizer
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification, build_model
 from cpfd.pages.environment import templates
 from cpfd.pages.markdown import markdown_code, markdown_prose
-from cpfd.reports.confidence import ConfidenceReport
+from cpfd.reports.confidence import ConfidenceReport, NoTeacher
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
 from cpfd.student.processing import XVlmProcessor
@@ -24,7 +24,7 @@ class CardFacts:
     """data/validated/dataset.json."""
     metrics: MetricsReport
     gate: GateReport
-    confidence: ConfidenceReport
+    confidence: ConfidenceReport | NoTeacher
     parameters: str
     """params.yaml, as text."""
 

@@ -101,6 +101,11 @@ def load_dense(folder: Path, store: FeatureStore) -> Array:
     return np.asarray(values[rows])
 
 
+def no_logits(store: FeatureStore) -> pd.DataFrame:
+    """The table of a network that is not trained, because the data set has no teacher: it judges no clip."""
+    return logits_table(store, np.arange(0), np.empty((0, len(store.classes)), np.float32))
+
+
 def logits_table(store: FeatureStore, rows: NDArray[np.int64], logits: Array) -> pd.DataFrame:
     """Table of logits[N, C] of `rows`[N]: video_id, split, logits (a list of C float32 in the order of the classes)."""
     table = store.index.iloc[rows][["video_id", "split"]].reset_index(drop=True)

@@ -77,7 +77,13 @@ def extract(
     folder: Path, manifest: pd.DataFrame, params: Params, *, task: str = "single_label", max_quarantined: int = 0
 ) -> FeatureStore:
     """Extract the features of the clips in folder/videos into folder/content."""
-    dataset = {"name": "small", "task": task, "classes": CLASSES, "version": "0123456789abcdef"}
+    dataset = {
+        "name": "small",
+        "task": task,
+        "classes": CLASSES,
+        "version": "0123456789abcdef",
+        "dense_columns": ["likes"],
+    }
     clips = ValidatedClips(dataset, manifest, folder / "videos")
     encoder = ClipEncoder(clips, params.video, params.text, params.backbone, Limits())
     output, scratch = folder / "content", folder / "scratch"

@@ -61,7 +61,13 @@ def write_trained_project(
         targets[rng.random(targets.shape) < 0.1] = 1
     index["label"] = ["|".join(np.array(CLASSES)[row > 0]) for row in targets]
     index.loc[rng.random(clips) < 0.1, "label"] = ""
-    meta = {"name": "demo", "task": task, "classes": CLASSES, "version": "0123456789abcdef"}
+    meta = {
+        "name": "demo",
+        "task": task,
+        "classes": CLASSES,
+        "version": "0123456789abcdef",
+        "dense_columns": ["watch_25"],
+    }
     write_json(folder / "data/features/content/meta.json", meta)
     write_table(folder / "data/features/content/index.parquet", index)
 
