@@ -68,7 +68,7 @@ def test_a_newer_library_changes_the_stages_that_need_it_directly_or_not() -> No
     pinned = {line.partition("==")[0]: line for line in SOURCES["constraints.txt"].decode().splitlines()}
     newer = {name: stages_changed_by("constraints.txt", pinned[name], f"{name}==99.0") for name in ("av", "tokenizers")}
     assert newer["av"] >= {"demo", "validate", "extract"}
-    assert not newer["av"] & {"student", "evaluate", "report"}
+    assert not newer["av"] & {"student", "evaluate"}
     assert newer["tokenizers"] >= {"extract", *TRAINING}  # transformers requires it
     assert not newer["tokenizers"] & {"demo", "validate", "report"}
 

@@ -63,7 +63,7 @@ def upgrade(path: Path = PARAMS_FILE) -> list[str]:
     return [f"{group}.{field}" for group, field in added]
 
 
-def _place(key: Node, group: Node, order: list[str], field: str, name: str) -> tuple[int, str]:
+def _place(key: Node, group: CollectionNode, order: list[str], field: str, name: str) -> tuple[int, str]:
     """The line before which a field is to stand, after those before it in `order`, and its indentation."""
     if group.flow_style or not group.value:
         raise CpfdError(f"{name}: {key.value} lacks {field} and is written in braces: write one key a line, or add it")
