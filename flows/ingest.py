@@ -91,6 +91,7 @@ def add(target: Path) -> None:
 
     try:
         with Repo() as repo:
+            repo.scm_context.quiet = True  # the flow commits
             repo.add(target.as_posix())
     except (DvcException, OSError) as error:
         raise CpfdError(f"DVC could not add {target}: {error}; nothing is changed") from error

@@ -5,6 +5,7 @@ It imports DVC once, which takes most of the time of a short stage, and forks fo
 """
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -31,6 +32,8 @@ def main(channel: socket.socket) -> int:
     """
     from dvc.cli import main as dvc
 
+    # That a stage changed files which git may add is nothing for the log of each stage.
+    logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)
     dvc(["stage", "list", "--quiet"])  # imports what it needs, which is nearly all that `dvc repro` does
     gc.freeze()  # so that a fork's collector leaves the pages alone that it shares
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no supervisor is waited for: the kernel clears them up

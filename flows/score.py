@@ -82,11 +82,8 @@ def _with_parameters_documented(function: Callable[..., State[Any]]) -> Callable
 @with_options_of(ScoringOptions)
 def score(options: ScoringOptions) -> State[Any]:
     """Classify every clip of a folder or manifest; a run that was killed goes on where it was, to the same bytes."""
-    from transformers.utils import logging
-
     from cpfd.scoring.shards import open_scoring
 
-    logging.disable_progress_bar()
     try:
         student = fetch_model(options.model)
         with open_scoring(options, student) as scoring:

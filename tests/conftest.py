@@ -75,6 +75,12 @@ def trace(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def said(shared: Path, project: Project) -> str:
+    """What the stages of the shared project printed beside what `dvc repro` tells of them."""
+    return (shared / "said").read_text()
+
+
+@pytest.fixture(scope="session")
 def project(shared: Path, trace: Path) -> Project:
     """A tiny project after `dvc repro`, made by the worker that asks first; nothing runs in it, but in copies."""
     made = Project(shared / "project")
@@ -85,6 +91,7 @@ def project(shared: Path, trace: Path) -> Project:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("PYTHONPATH", str(ROOT / "tests" / "support" / "tracing"))
                 patch.setenv("CPFD_TRACE", str(trace))
-                unfinished.repro()
+                said = unfinished.reproduce()
+            (shared / "said").write_text(said.stderr)
             unfinished.folder.rename(made.folder)
     return made

@@ -10,9 +10,9 @@ from cpfd.code import describe_stage, read_sources
 from tests.support.project import ROOT
 
 ROOMS = [
-    *("errors", "locks", "files", "paths", "metrics", "options", "params", "reports", "code", "pages", "project"),
-    *("datasets", "importing", "demo", "validation", "features", "models", "distill", "training", "evaluation"),
-    *("student", "comparing", "promotion", "scoring", "review", "online", "stages", "cli"),
+    *("errors", "locks", "files", "paths", "metrics", "options", "quiet", "params", "reports"),
+    *("code", "pages", "project", "datasets", "importing", "demo", "validation", "features", "models", "distill"),
+    *("training", "evaluation", "student", "comparing", "promotion", "scoring", "review", "online", "stages", "cli"),
 ]
 
 

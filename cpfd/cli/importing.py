@@ -63,3 +63,5 @@ def _import(source: Source, name: str, *, force: bool, dvc: bool) -> None:
     if not dvc:
         keep_out_of_git(RAW / name)
     typer.echo(summary)
+    if dvc:
+        typer.echo(f"then keep it: git add {RAW / name}.dvc {RAW / '.gitignore'}")

@@ -126,12 +126,10 @@ def compare(
     )
 
     from rich.console import Console
-    from transformers.utils import logging
 
     from cpfd.comparing import page as duel_page
     from cpfd.comparing.disagreements import hold_duel
 
-    logging.disable_progress_bar()
     page = output if as_json else output or Path("compare.html")
     with TemporaryDirectory() as scratch:
         duel = hold_duel(champion, challenger, load_params(), clips, Path(scratch))

@@ -44,11 +44,8 @@ def predict(
     if len(texts) != len(files):
         raise typer.BadParameter(f"{len(texts)} --text for {len(files)} videos; give one for each, or none")
 
-    from transformers.utils import logging
-
     from cpfd.student.student import Student
 
-    logging.disable_progress_bar()
     predictions = list(Student.load(model).predict(files, texts, options.limits))
     if as_json:
         typer.echo(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
@@ -87,12 +84,10 @@ def score(
     import json
 
     from tqdm import tqdm
-    from transformers.utils import logging
 
     from cpfd.scoring.models import find_model
     from cpfd.scoring.shards import classified, open_scoring
 
-    logging.disable_progress_bar()
     with (
         open_scoring(options, find_model(options.model)) as scoring,
         tqdm(total=scoring.clips.count, desc="score", unit="clip", smoothing=0.1) as progress,

@@ -17,6 +17,9 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from transformers.image_processing_base import ImageProcessingMixin
 
 from cpfd.errors import CpfdError
+from cpfd.quiet import quiet_transformers
+
+quiet_transformers()  # whatever loads or saves a network imports this module
 
 EFFICIENTNET = "efficientnet-lite0"
 MINILM = "all-minilm-l6-v2"

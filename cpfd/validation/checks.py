@@ -133,7 +133,7 @@ def _probe_clips(paths: pd.Series, videos: Path, validation: Validation) -> tupl
     limits = Limits.of(validation)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         examined = pool.map(lambda path: _examine(path, videos, limits), paths)
-        results = list(tqdm(examined, total=len(paths), desc="probe", unit="clips"))
+        results = list(tqdm(examined, total=len(paths), desc="probe", unit="clip", disable=paths.empty))
     measured: dict[Any, dict[str, Any]] = {}
     reasons: list[tuple[Any, str]] = []
     for row, result in zip(paths.index, results, strict=True):

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from flows.workspace import isolated_tree, save_experiment
 from tests.support.flow_runs import flow_run_id, logs, run, task_runs
-from tests.support.project import PATIENCE, Project, wait_for
+from tests.support.project import NOISE, PATIENCE, Project, wait_for
 from tests.support.scripts import DIAMOND, Toy, toy
 from tests.support.toy import commit
 
@@ -190,6 +190,7 @@ def test_a_progress_bar_does_not_flood_the_log(project: Toy) -> None:
     assert shown[-1] == "2000 of 2000"
     assert len(shown) <= 3
     assert "first" in lines
+    assert [words for words in NOISE if words in "\n".join(lines)] == []  # the stage left a .gitignore to add
     assert any(line.startswith("last") for line in lines)
 
 

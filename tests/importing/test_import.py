@@ -25,7 +25,8 @@ from cpfd.files import written_aside
 from cpfd.importing.dataset import join_groups
 from cpfd.importing.youtube import creator_history, embedded, hashed
 from tests.support.clips import write_clip
-from tests.support.project import ROOT
+from tests.support.commands import cpfd
+from tests.support.project import NOISE, ROOT
 
 SHARED = Path(os.environ.get("CPFD_SHARED_DATA", ROOT.parent / "shared/data")).resolve()
 Import = Callable[..., str]
@@ -267,11 +268,14 @@ def test_outside_of_a_dvc_repository_nothing_is_done(clips: Path, tmp_path: Path
 
 def test_dvc_takes_the_data_set_into_its_care(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Repo.init(no_scm=True)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    Repo.init()
 
-    result = CliRunner().invoke(app, ["import", "folder", str(clips), "--name", "pets"])
+    result = cpfd(tmp_path, "import", "folder", clips, "--name", "pets")
 
-    assert result.exit_code == 0, result.output
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "then keep it: git add data/raw/pets.dvc data/raw/.gitignore"
+    assert [words for words in NOISE if words in result.stdout + result.stderr] == []
     assert "nfiles: 6" in Path("data/raw/pets.dvc").read_text()
     assert os.access(clips / "cat/a.mp4", os.W_OK)  # DVC protects its own files, not the user's
 

@@ -10,7 +10,7 @@ import pytest
 from cpfd.params.load import stage_keys
 from cpfd.params.schema import Champion, Evaluation, Params
 from tests.support.clips import write_clip
-from tests.support.project import DENSE_READERS, Project, body, read_pipeline, read_trace
+from tests.support.project import DENSE_READERS, NOISE, Project, body, read_pipeline, read_trace
 
 STAGES = [stage for stage in read_pipeline()["stages"] if stage != "code"]
 # A data set that brings its splits, as the demo does, never asks how to make them.
@@ -35,6 +35,11 @@ def test_one_command_leads_from_clips_to_a_judged_student(project: Project) -> N
     shown = project.run("cpfd", "results").stdout
     assert "Teacher" in shown
     assert "reports/index.html" in shown
+
+
+def test_stages_tell_their_progress_and_no_noise(said: str) -> None:
+    assert all(f"{bar}:" in said for bar in ("probe", "extract", "teacher", "student none, seed 0"))
+    assert [words for words in NOISE if words in said] == []
 
 
 def test_a_second_run_has_nothing_to_do(project: Project, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ DENSE_READERS = {"validate", "dense", "teacher", "crossfit@teacher"}
 """The stages that may read dense features."""
 PATIENCE = 1200.0
 """Seconds after which what a test waits for will not come, however busy the machine is."""
+NOISE = ("mtime may not be reliable", "Loading weights", "Writing model shards", " 0clip", "autostage", "auto staging")
+"""What libraries print that is no news to anybody."""
 PREFECT = ("prefect.yaml", "prefect.toml")
 IDENTITY = {
     f"GIT_{who}_{key}": value
@@ -86,10 +88,14 @@ class Project:
         return done
 
     def repro(self, *arguments: str) -> list[str]:
-        """Run `dvc repro` and name the stages whose command ran; where the code is CPFD's, stages start warm."""
-        path = warm_python() if (self.folder / "cpfd").is_dir() else None
-        lines = self.run("dvc", "repro", *arguments, path=path).stdout.splitlines()
+        """Run `dvc repro` and name the stages whose command ran."""
+        lines = self.reproduce(*arguments).stdout.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    def reproduce(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `dvc repro`; where the code is CPFD's, stages start warm."""
+        path = warm_python() if (self.folder / "cpfd").is_dir() else None
+        return self.run("dvc", "repro", *arguments, path=path)
 
     def kill_when(self, command: list[str], ready: Callable[[], bool], *, alone: bool = False) -> None:
         """Start a command and kill -9 it once `ready`, with all its children or alone; it must not end before."""

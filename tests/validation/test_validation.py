@@ -398,8 +398,9 @@ def test_a_data_set_of_unusable_clips_stops_the_stage(table: pd.DataFrame, tmp_p
         validate(raw(tmp_path, table.assign(path="gone.mp4")), tmp_path)
 
 
-def test_text_alone_is_a_data_set(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_text_alone_is_a_data_set(table: pd.DataFrame, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     report = validate(raw(tmp_path, table.drop(columns=["path", "creator_id"])), tmp_path)
     assert json.dumps(report.quarantine.content()) == '{"clips": 0, "share": 0.0, "reasons": {}}'
     assert not {"clips", "creators", "dense"} & {expectation.suite for expectation in report.expectations}
     assert pd.read_parquet(tmp_path / "validated/dense.parquet").columns.tolist() == ["video_id"]
+    assert "probe" not in capfd.readouterr().err  # nothing is probed
