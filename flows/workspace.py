@@ -172,8 +172,9 @@ def fetch_commit(project: Path, commit: Commit) -> None:
 
 def uncommitted(project: Path) -> list[str]:
     """Files that an isolated run does not see as they are: it starts from the last commit."""
-    listed = git("status", "--porcelain", "-z", cwd=project).split("\0")
-    return [line[3:] for line in listed if line]
+    listed = git("status", "--porcelain", "-z", "--", ".", cwd=project).split("\0")
+    prefix = git("rev-parse", "--show-prefix", cwd=project).strip()  # git tells paths from the root of the repository
+    return [line[3:].removeprefix(prefix) for line in listed if line]
 
 
 def dvc(folder: Path, *arguments: str) -> None:
@@ -233,7 +234,8 @@ def _scratch(project: Path, overrides: Mapping[str, Any]) -> Iterator[tuple[Path
 
 def _configure(project: Path, folder: Path) -> None:
     """Give a work tree the project's cache, remotes and local settings, their relative paths resolved."""
-    from dvc.config import Config, merge
+    from configobj import ConfigObj
+    from dvc.config import Config, _pack_named, merge
     from dvc.repo import Repo
 
     with Repo(str(project)) as repo:
@@ -243,11 +245,12 @@ def _configure(project: Path, folder: Path) -> None:
         settings["cache"]["dir"] = repo.cache.local_cache_dir
     # DVC sends statistics and looks for updates in processes that outlive its commands, and so the work tree.
     settings["core"] = {**settings.get("core", {}), "analytics": False, "check_update": False}
-    config = Config(str(folder / ".dvc"))
-    path = Path(config.files["local"])
+    path = folder / ".dvc" / "config.local"
     path.touch(mode=0o600)  # it may hold what gives access to a remote
-    with config.edit("local") as local:
-        merge(local, Config._map_dirs(settings, str))
+    # As Config.edit would, whose ASCII has no letter for many a folder.
+    written = ConfigObj(_pack_named(Config._map_dirs(settings, str)), encoding="utf-8")
+    with path.open("wb") as file:
+        written.write(file)
 
 
 def rewrite_params(path: Path, overrides: Mapping[str, Any]) -> None:

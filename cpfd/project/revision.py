@@ -24,7 +24,7 @@ from cpfd.reports.report import Report
 R = TypeVar("R", bound=Report)
 WORK_TREE = "work tree"
 ARTIFACT = "student"
-"""The name of the exported student among the artifacts of dvc.yaml, and in the registry's tags."""
+"""The name of the exported student among the artifacts of dvc.yaml."""
 VERSION = re.compile(r"v\d+\.\d+\.\d+")
 """What a registered version of it is called."""
 
@@ -224,10 +224,10 @@ class Revision:
         return path if path.is_file() else None
 
     def _dvc_files(self) -> list[Path]:
-        tree = ["ls-files"] if self.commit is None else ["ls-tree", "-r", "--name-only", self.commit]
-        listed = git(*tree).splitlines()
+        tree = ["ls-files", "-z"] if self.commit is None else ["ls-tree", "-r", "-z", "--name-only", self.commit]
+        listed = git(*tree).split("\0")
         if self.commit is None:  # `cpfd import` writes one that is not yet added
-            listed += git("ls-files", "--others", "--exclude-standard").splitlines()
+            listed += git("ls-files", "--others", "--exclude-standard", "-z").split("\0")
         return [Path(name) for name in listed if name.endswith(".dvc") and name != ".dvc"]
 
 
@@ -266,9 +266,20 @@ def open_version(version: str) -> Revision:
         ) from error
 
 
+def artifact_name() -> str:
+    """What GTO and `dvc artifacts get` call the student: `student`, or `clips:student` in a folder of a repository."""
+    folder = git("rev-parse", "--show-prefix").strip().rstrip("/")
+    return f"{folder}:{ARTIFACT}" if folder else ARTIFACT
+
+
+def tag_prefix() -> str:
+    """What all tags of the registry begin with: `student`, or `clips=student` in a folder of a repository."""
+    return artifact_name().replace(":", "=")
+
+
 def version_tag(version: str) -> str:
     """The tag that registers a version of the student: `student@v1.0.0`."""
-    return f"{ARTIFACT}@{version}"
+    return f"{tag_prefix()}@{version}"
 
 
 def refuse_outside(name: str, where: str) -> None:

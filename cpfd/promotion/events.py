@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from cpfd.errors import CpfdError
-from cpfd.project.revision import ARTIFACT, Revision, open_revision
+from cpfd.project.revision import Revision, artifact_name, open_revision
 from cpfd.reports.gate import GateReport
 from cpfd.reports.metrics import MetricsReport
 from cpfd.reports.report import Report
@@ -56,7 +56,7 @@ def read_events() -> list[Event]:
             when=entry["timestamp"],
             message=entry["message"] or "",
         )
-        for entry in history(".", ARTIFACT)
+        for entry in history(".", artifact_name())
         if entry["event"] in ("registration", "assignment")
     ]
     return sorted(found, key=lambda event: event._order)

@@ -6,7 +6,7 @@ from typing import Any
 
 from cpfd.errors import CpfdError
 from cpfd.project.lock import check_lock
-from cpfd.project.revision import ARTIFACT, Revision, git, open_revision, open_version, version_tag
+from cpfd.project.revision import ARTIFACT, Revision, artifact_name, git, open_revision, open_version, version_tag
 from cpfd.promotion import Bump, Stage
 from cpfd.promotion.events import Event, current_assignments, read_events
 from cpfd.promotion.tags import fetch_tags, lock_registry, publish
@@ -70,10 +70,10 @@ def promote(
                 message = _registration_message(
                     version, reason, revision, gate.champion, [*gate.rules, *times], metrics, model
                 )
-                register(".", ARTIFACT, str(revision.commit), version=version, message=message)
+                register(".", artifact_name(), str(revision.commit), version=version, message=message)
                 tags = [version_tag(version)]
             message = _assignment_message(f"{ARTIFACT} {version} to {stage}", reason, replaced)
-            return [*tags, assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
+            return [*tags, assign(".", artifact_name(), stage, version=version, message=message, force=True).tag]
 
         tags = publish(write, version, stage, remote)
         return Outcome(version, stage, replaced, tags, remote)
@@ -106,7 +106,7 @@ def rollback(stage: Stage, *, version: str | None = None, reason: str | None = N
         message = _assignment_message(f"{stage} back to {ARTIFACT} {version}", reason, current)
 
         def write() -> list[str]:
-            return [assign(".", ARTIFACT, stage, version=version, message=message, force=True).tag]
+            return [assign(".", artifact_name(), stage, version=version, message=message, force=True).tag]
 
         tags = publish(write, version, stage, remote)
         return Outcome(version, stage, current, tags, remote)
@@ -156,7 +156,7 @@ def _refuse_drift(revision: Revision) -> None:
 
 
 def _refuse_dirty() -> None:
-    changed = git("status", "--porcelain", "--untracked-files=no").splitlines()
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".").splitlines()
     if changed:
         raise CpfdError(
             f"the work tree is dirty: {', '.join(line[3:] for line in changed[:3])}{' ...' if len(changed) > 3 else ''}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cpfd.errors import CpfdError
 from cpfd.locks import locked
-from cpfd.project.revision import ARTIFACT, git
+from cpfd.project.revision import git, tag_prefix
 from cpfd.promotion.events import current_assignments, read_events
 
 PATIENCE = 600
@@ -33,7 +33,7 @@ def fetch_tags() -> str | None:
     if not remotes:
         return None
     remote = "origin" if "origin" in remotes else remotes[0]
-    tags = [f"refs/tags/{ARTIFACT}@*", f"refs/tags/{ARTIFACT}#*"]
+    tags = [f"refs/tags/{pattern}" for pattern in _patterns()]
     git("fetch", "--quiet", "--no-tags", remote, *(f"{each}:{each}" for each in tags))
     there = {line.split("\t")[1] for line in git("ls-remote", "--refs", remote, *tags).splitlines()}
     here = set(git("for-each-ref", "--format=%(refname)", *tags).split())
@@ -86,7 +86,11 @@ def _push(remote: str, tags: list[str]) -> None:
 
 
 def _registry_tags() -> set[str]:
-    return set(git("tag", "--list", f"{ARTIFACT}@*", f"{ARTIFACT}#*").split())
+    return set(git("tag", "--list", *_patterns()).split())
+
+
+def _patterns() -> list[str]:
+    return [f"{tag_prefix()}@*", f"{tag_prefix()}#*"]
 
 
 def _drop(tags: set[str]) -> None:

@@ -258,6 +258,31 @@ def test_a_work_tree_goes_even_while_somebody_still_writes_there(project: Toy) -
     assert project.run("git", "worktree", "list").stdout.count("\n") == 1
 
 
+def test_an_isolated_run_works_in_a_folder_of_a_repository_whatever_its_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = toy(tmp_path / "Prüfung ✓")
+    shutil.rmtree(project.folder / ".git")
+    top = Project(project.folder.parent)
+    top.run("git", "init", "--quiet", "--initial-branch", "main")
+    commit(top, "a project among others")
+    monkeypatch.chdir(project.folder)
+    for key, value in project.environment().items():
+        monkeypatch.setenv(key, value)
+
+    first, second = (run(isolated=True, overrides=overrides) for overrides in ({"train.epochs": 2}, {}))
+
+    assert first.is_completed(), first.message
+    assert "; experiment " in str(first.message)
+    assert second.is_completed(), second.message
+    saved = str(first.message).rpartition(" ")[2]
+    project.run("dvc", "exp", "apply", saved)
+    assert project.repro() == []
+    commit(project, "the experiment")
+    again = run(isolated=True)
+    assert "experiment" not in str(again.message)  # nothing has changed
+
+
 def test_a_first_isolated_run_keeps_what_git_has_not_seen_yet(project: Toy) -> None:
     """Nothing was ever run or committed here: dvc.lock and the .gitignore files are new."""
     state = run(isolated=True)

@@ -419,7 +419,6 @@ def _timings(project: Project) -> list[Path]:
 
 
 def add_dataset(toy: Project) -> None:
-    toy.set(dataset={"name": "ours"})
     (toy.folder / "data/raw/ours/videos").mkdir(parents=True)
     (toy.folder / "data/raw/ours/manifest.csv").write_text("video_id,path,label\nc0,0.mp4,0\n")
     (toy.folder / "data/raw/ours/videos/0.mp4").write_text("film")
@@ -427,8 +426,9 @@ def add_dataset(toy: Project) -> None:
 
 def test_a_data_set_that_a_run_would_not_find_is_told(toy: Project, tmp_path: Path) -> None:
     assert missing_dataset(open_revision("HEAD"), "demo") is None  # a stage makes it
-    add_dataset(toy)
+    toy.set(dataset={"name": "ours"})
     commit(toy, "name another data set")
+    add_dataset(toy)
     assert missing_dataset(open_revision(None), "ours") is None
     assert missing_dataset(open_revision("HEAD"), "ours") == (
         "data/raw/ours is not in HEAD: `dvc add data/raw/ours`, then commit data/raw/ours.dvc"

@@ -308,3 +308,28 @@ def test_a_promotion_without_a_name_is_refused(team: Team, tmp_path: Path) -> No
     )
     assert done.returncode == 1
     assert "Git user name and email must be configured" in done.stderr
+
+
+def test_a_project_in_a_folder_of_a_repository_is_promoted_under_the_name_that_dvc_asks_for(
+    project: Project, tmp_path: Path
+) -> None:
+    top = Project(tmp_path / "Prüfung")
+    clips = project.copy(top.folder / "clips")
+    shutil.rmtree(clips.folder / ".git")
+    top.run("git", "init", "--quiet")
+    clips.run("dvc", "remote", "add", "--quiet", "--default", "store", str(tmp_path / "Ablage für Modelle"))
+    top.run("git", "add", ".")
+    commit(top, "a project among others")
+    clips.run("dvc", "push", "--quiet")
+    (top.folder / "other.txt").write_text("another project's")
+    top.run("git", "add", ".")
+
+    assert "v1.0.0 is now in production" in clips.run("cpfd", "promote").stdout
+
+    assert top.run("git", "tag").stdout.split() == ["clips=student#production#1", "clips=student@v1.0.0"]
+    assert json.loads(clips.run("cpfd", "models", "--json").stdout)[0]["stages"] == ["production"]
+    assert "is in production already" in refused(clips, "promote")
+    assert "the first in production" in refused(clips, "rollback")
+    elsewhere = Project(tmp_path)
+    elsewhere.run("dvc", "artifacts", "get", str(top.folder), "clips:student", "--stage", "production", "-o", "got")
+    assert files(tmp_path / "got") == files(clips.folder / "models/student")
