@@ -136,7 +136,7 @@ def test_a_params_yaml_of_an_older_version_stands_in_nobodys_way(team: Team, tmp
     path.write_text("".join(line for line in whole.splitlines(keepends=True) if "approval_hours" not in line))
     commit(ann, "before approval_hours was added")
 
-    assert "flows.approval_hours: missing" in ann.run("cpfd", "check", check=False).stderr
+    assert "flows.approval_hours: missing" in ann.run("cpfd", "check", check=False).stdout
     assert "v1.0.0 is now in production" in ann.run("cpfd", "promote").stdout
     assert [each["version"] for each in json.loads(ann.run("cpfd", "models", "--json").stdout)] == ["v1.0.0"]
     assert "the first in production" in refused(ann, "rollback")
@@ -317,7 +317,7 @@ def test_a_project_in_a_folder_of_a_repository_is_promoted_under_the_name_that_d
     clips = project.copy(top.folder / "clips")
     shutil.rmtree(clips.folder / ".git")
     top.run("git", "init", "--quiet")
-    clips.run("dvc", "remote", "add", "--quiet", "--default", "store", str(tmp_path / "Ablage für Modelle"))
+    clips.run("dvc", "remote", "add", "--quiet", "--default", "store", str(tmp_path / "store"))  # DVC writes ASCII here
     top.run("git", "add", ".")
     commit(top, "a project among others")
     clips.run("dvc", "push", "--quiet")
