@@ -18,7 +18,10 @@ READ_ELSEWHERE = {"validate": {"split.seed", "split.test_share", "split.validati
 # Without a champion, these stages ask for nothing but its version; tests/promotion runs them with one.
 LIMITS = {f"champion.{name}" for name in Champion.model_fields}
 SETTINGS = {f"evaluation.{name}" for name in Evaluation.model_fields}
-READ_ELSEWHERE |= {"gate": LIMITS, "champion": {"champion.min_slice_clips", "extract.threads", *SETTINGS}}
+READ_ELSEWHERE |= {
+    "gate": LIMITS - {"champion.max_latency_ratio"},
+    "champion": {"champion.min_slice_clips", "extract.threads", *SETTINGS},
+}
 # These stages print all that they list, as a block.
 PRINTING = {"export", "report"}
 
