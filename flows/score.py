@@ -82,11 +82,13 @@ def _with_parameters_documented(function: Callable[..., State[Any]]) -> Callable
 @with_options_of(ScoringOptions)
 def score(options: ScoringOptions) -> State[Any]:
     """Classify every clip of a folder or manifest; a run that was killed goes on where it was, to the same bytes."""
+    from cpfd.scoring.models import introduce
     from cpfd.scoring.shards import open_scoring
 
     try:
         student = fetch_model(options.model)
         with open_scoring(options, student) as scoring:
+            get_run_logger().info(introduce(student))
             description = f"clips of `{options.source}` that are done"
             progress = create_progress_artifact(0.0, key="score", description=description)
             assert isinstance(progress, UUID)  # a coroutine only where an event loop runs

@@ -44,9 +44,12 @@ def predict(
     if len(texts) != len(files):
         raise typer.BadParameter(f"{len(texts)} --text for {len(files)} videos; give one for each, or none")
 
+    from cpfd.scoring.models import Model, introduce
     from cpfd.student.student import Student
 
-    predictions = list(Student.load(model).predict(files, texts, options.limits))
+    student = Student.load(model)
+    typer.echo(introduce(Model(model)), err=True)
+    predictions = list(student.predict(files, texts, options.limits))
     if as_json:
         typer.echo(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
     else:
@@ -82,16 +85,19 @@ def score(
     Example: cpfd score uploads.parquet --videos mp4 --output predictions --model v1.2.0 --json
     """
     import json
+    import sys
 
     from tqdm import tqdm
 
-    from cpfd.scoring.models import find_model
+    from cpfd.scoring.models import find_model, introduce
     from cpfd.scoring.shards import classified, open_scoring
 
+    model = find_model(options.model)
     with (
-        open_scoring(options, find_model(options.model)) as scoring,
+        open_scoring(options, model) as scoring,
         tqdm(total=scoring.clips.count, desc="score", unit="clip", smoothing=0.1) as progress,
     ):
+        progress.write(introduce(model), sys.stderr)
         scoring.classify(scoring.shards(), progress.update)
         summary = scoring.write()
     if as_json:

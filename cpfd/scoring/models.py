@@ -10,6 +10,7 @@ from cpfd.paths import PACKAGE
 from cpfd.project.revision import VERSION, open_revision, open_version
 from cpfd.promotion import Stage
 from cpfd.promotion.events import current_assignments, read_events
+from cpfd.reports.gate import GateReport
 
 STAGES = get_args(Stage)
 
@@ -35,11 +36,11 @@ def find_model(name: str, cache: Path = SCRATCH / "models") -> Model:
             open_revision(None)  # says what is wrong where this is no project
             holder = current_assignments(read_events()).get(name)
         except CpfdError as error:
-            raise CpfdError(f"model {name}: {error}; a folder of that name is given as ./{name}") from error
+            raise CpfdError(f"model {name}: {error}; {_by_folder(name)}") from error
         if holder is None:
             raise CpfdError(
                 f"model {name}: this clone knows no version in {name}; `git fetch --tags` brings what others have"
-                f" assigned, `cpfd promote` assigns one, and a folder of that name is given as ./{name}"
+                f" assigned, `cpfd promote` assigns one; {_by_folder(name)}"
             )
         known = holder.version
     revision = open_version(known)
@@ -48,6 +49,26 @@ def find_model(name: str, cache: Path = SCRATCH / "models") -> Model:
         with written_aside(folder) as aside:
             revision.fetch(PACKAGE, aside)
     return Model(folder, known)
+
+
+def introduce(model: Model) -> str:
+    """Which student that is, and what the gate said of it by the gate.json that `export` leaves in its folder."""
+    name = f"student {model.version or model.folder}"
+    try:
+        gate = GateReport.read(model.folder / GateReport.path.name)
+    except (
+        CpfdError
+    ) as error:  # exported by another version of CPFD, or by something else: it can classify all the same
+        return f"{name}: what the gate said of it is not known ({error})"
+    reasons = "; ".join(f"{rule.description} must be {rule.comparison} {rule.limit}" for rule in gate.failed)
+    judged = "passed by the gate" if gate.passed else f"rejected by the gate: {reasons}"
+    return f"{name}, by method {gate.method} with seed {gate.seed}: {judged}"
+
+
+def _by_folder(name: str) -> str:
+    return (
+        f"`--model {PACKAGE}` takes the student of that folder, and `--model ./{name}` that of a folder called {name}"
+    )
 
 
 def content_hash(folder: Path) -> str:

@@ -46,11 +46,12 @@ def assemble_student(trained: Path) -> Student:
 
 
 def write_package(student: Student, folder: Path, card: CardFacts) -> None:
-    """Write network, processor and model card to a new `folder`."""
+    """Write network, processor, model card and gate.json, the gate's verdict, to a new `folder`."""
     student.network.save_pretrained(folder)
     student.processor.save_pretrained(folder)
     # Names of classes come from whoever labelled the clips: none of them is markup.
     environment = templates("cpfd.student", {"code": markdown_code, "prose": markdown_prose}, html=False)
     template = environment.get_template("model_card.md.jinja")
     facts = {"config": student.network.config, "shipped": card.metrics.shipped, **vars(card)}
+    card.gate.write(folder / GateReport.path.name)
     (folder / "README.md").write_text(template.render(facts) + "\n", encoding="utf-8")

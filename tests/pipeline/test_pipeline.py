@@ -73,6 +73,7 @@ def test_the_student_works_where_there_is_neither_data_nor_dvc(project: Project,
     assert good["error"] is None
     assert bad["error"]
     assert "dataset" in (tmp_path / "student/README.md").read_text()
+    assert "passed by the gate" in done.stderr
 
 
 def test_none_but_the_teachers_stages_open_a_dense_table(project: Project, trace: Path) -> None:

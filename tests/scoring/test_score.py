@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpfd.errors import CpfdError
+from cpfd.reports.gate import GateReport, Rule
 from cpfd.scoring import clips as scoring_clips
 from cpfd.scoring import shards as scoring_shards
 from cpfd.scoring.clips import Clips
@@ -418,6 +419,32 @@ def test_two_runs_do_not_work_on_the_same(student: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (0.3, "passed by the gate"),
+        (0.9, "rejected by the gate: macro-F1 on the test split must be >= 0.9"),
+    ],
+)
+def test_it_says_who_classifies_and_what_the_gate_said(student: Path, tmp_path: Path, limit: float, said: str) -> None:
+    own = Path(shutil.copytree(student, tmp_path / "own"))
+    rule = Rule(
+        name="macro_f1",
+        description="macro-F1 on the test split",
+        value=0.4,
+        comparison=">=",
+        limit=limit,
+        passed=limit < 0.4,
+        note="",
+    )
+    gate = GateReport(passed=rule.passed, method="posterior", seed=2, champion=None, rules=[rule])
+    gate.write(own / "gate.json")
+    clip = write_clips(Path("clips"), 1) / "a/00.mp4"
+
+    for command in (["score", "clips", "--output", "out"], ["predict", clip]):
+        assert f"student {own}, by method posterior with seed 2: {said}\n" in invoke(*command, "--model", own).stderr
+
+
+@pytest.mark.parametrize(
     ("options", "why"),
     [
         (["--shard-clips", "0"], "'--shard-clips'"),
@@ -436,7 +463,7 @@ def test_outside_of_a_project_the_models_folder_must_be_named(student: Path) -> 
     run = cpfd(Path.cwd(), "score", "clips", "--output", "out")
     assert run.returncode == 1
     assert run.stderr.startswith("error: model production: not a CPFD project")
-    assert "a folder of that name is given as ./production" in run.stderr
+    assert "`--model models/student` takes the student of that folder, and `--model ./production` that of" in run.stderr
     assert "no exported student there" in refused(Path("clips"), "models/student")
     shutil.copytree(student, "production")
     assert score(Path("clips"), "./production")["classified"] == 1  # type: ignore[arg-type]
@@ -483,7 +510,7 @@ def test_the_student_in_production_is_fetched_once_and_scores(
     with pytest.raises(CpfdError, match=r"models/student of student@v1\.1\.0 is neither in DVC's cache nor in its"):
         find_model("v1.1.0")
     assert sorted(path.name[:6] for path in Path(".scratch/models").iterdir()) == ["v1.0.0"]
-    with pytest.raises(CpfdError, match=r"model staging: this clone knows no version in staging"):
+    with pytest.raises(CpfdError, match=r"this clone knows no version in staging; .* `--model models/student` takes"):
         find_model("staging")
     with pytest.raises(CpfdError, match=r"no student v9\.9\.9 is registered in this clone"):
         find_model("v9.9.9")
