@@ -1,12 +1,17 @@
-"""What comes in wrong: clips and tables that were damaged by chance, and what becomes of them.
+"""What goes wrong in the world: damaged clips and tables, and kills at any moment; and what becomes of the work.
 
-Everything is drawn from a seed, and nothing is judged by seconds. docs/reliability.md says what is promised.
+What is damaged is drawn from a seed, and nothing is judged by seconds. docs/reliability.md says what is promised.
 """
 
+import contextlib
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
@@ -30,8 +35,9 @@ from cpfd.datasets.contract import RawDataset, read_dataset, write_dataset
 from cpfd.errors import CpfdError
 from cpfd.files import fingerprint, read_table, remove
 from cpfd.params.load import load_params
-from cpfd.paths import CONTENT, RAW, VALIDATED
+from cpfd.paths import CONTENT, PARAMS_FILE, RAW, VALIDATED
 from cpfd.validation.checks import check_dataset
+from flows.workspace import rewrite_params
 
 PATIENCE = 3600
 """Seconds after which a stage hangs: no clip is allowed a sixth of that."""
@@ -41,6 +47,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "video": {"frames": 2, "size": 64, "grid": 1},
     "extract": {"shard_clips": 32, "threads": 2},
 }
+TINY: dict[str, dict[str, Any]] = {
+    "demo": {"clips": 72, "creators": 24, "unlabelled_share": 0.2},
+    "validation": {"max_drift": 1.0, "min_class_clips": 1},
+    "video": {"frames": 2, "size": 64, "grid": 1},
+    "text": {"max_tokens": 8},
+    "extract": {"shard_clips": 24},
+    "model": {"hidden_size": 16, "fusion_layers": 1, "attention_heads": 2},
+    "train": {"epochs": 2},
+    "crossfit": {"folds": 2, "repeats": 1},
+    "students": {"seeds": [0]},
+    "evaluation": {"bootstrap_samples": 200},
+    "gate": {"trial_clips": 3},
+}
+"""Parameters of the project whose commands are killed."""
 CODECS = {
     "mp4": "libx264",
     "mkv": "libx264",
@@ -51,7 +71,21 @@ CODECS = {
     "png": "png",
 }
 """The kinds of clips that are damaged, and what encodes each."""
-OUTCOMES = ("as before", "in quarantine", "refused", "read, and differs", "FAULT")
+OUTCOMES = ("as before", "ended first", "in quarantine", "refused", "read, and differs", "FAULT")
+
+CPFD = [sys.executable, "-c", "from cpfd.cli import main; main()"]
+IMPORT = [*CPFD, "import", "folder", "uploads", "--name", "uploads", "--no-dvc"]
+SCORE = [*CPFD, "score", "uploads", "--model", "./student", "--output", "predictions", "--shard-clips", "4"]
+REPRO = [sys.executable, "-m", "dvc", "repro"]
+VICTIMS: dict[str, tuple[list[list[str]], list[str]]] = {
+    "import": ([IMPORT, [*IMPORT, "--force"]], ["data/raw/uploads"]),
+    "score": ([SCORE], ["predictions/predictions.parquet", "predictions/quarantine.parquet"]),
+    "repro": (
+        [REPRO],
+        ["dvc.lock", "data", "models", "reports/metrics.json", "reports/gate.json", "reports/index.html"],
+    ),
+}
+"""The commands that are killed: the first run, how it is run again, and the files that it makes."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 Count = Annotated[int, typer.Option(min=1, help="How many are damaged.")]
@@ -74,7 +108,7 @@ def clips(count: Count = 200, seed: Seed = 0, as_json: AsJson = False) -> None:
         kinds = {f"clip-{number:04}": list(CODECS)[number % len(CODECS)] for number in range(count)}
         damaged = {clip: _damage(films[kind].read_bytes(), rng) for clip, kind in kinds.items()}
         whole = {f"whole-{number:02}": "mp4" for number in range(12)}
-        with project(Path(name, "project"), overlaid(YAML(typ="safe").load(ROOT / "params.yaml"), SMALL)):
+        with project(Path(name, "project"), overlaid(YAML(typ="safe").load(ROOT / PARAMS_FILE), SMALL)):
             _write_clips(kinds | whole, damaged, films, Path(name))
             first, faults = _outcomes(kinds, whole)
             before = fingerprint([VALIDATED, CONTENT])
@@ -109,6 +143,100 @@ def tables(count: Count = 200, seed: Seed = 0, as_json: AsJson = False) -> None:
             if why:
                 faults.append(f"{number}, {kind}: {why}")
     _tell("damage", rows, faults, as_json)
+
+
+@app.command()
+def kills(
+    count: Annotated[int, typer.Option(min=1, help="Kills of each command.")] = 20,
+    seed: Seed = 0,
+    only: Annotated[list[str] | None, typer.Argument(metavar="COMMAND...", help=f"Of: {', '.join(VICTIMS)}.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Kill commands by SIGKILL at random moments, run each again at once, and compare with an undisturbed run.
+
+    Every second kill takes the command alone, and leaves what it has started to itself. The second run must end well,
+    with the bytes of the undisturbed one, and nothing of the first may be left. It works on a clone of the last commit.
+
+    Example: python -m bench.faults kills import --count 5
+    """
+    rng = np.random.default_rng(seed)
+    rows: dict[str, Counter[str]] = {}
+    faults: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="cpfd-faults-") as name:
+        template = _clone(Path(name, "template"))
+        for victim in only or VICTIMS:
+            if victim not in VICTIMS:
+                raise CpfdError(f"{victim}: none of the commands {', '.join(VICTIMS)}")
+            commands, results = VICTIMS[victim]
+            whole = shutil.copytree(template, Path(name, "whole"), symlinks=True)
+            began = time.monotonic()
+            _finish(whole, commands[-1])
+            lasted, expected = time.monotonic() - began, _content(whole, results)
+            remove(whole)
+            for number in tqdm(range(count), victim, leave=False):
+                folder = shutil.copytree(template, Path(name, "killed"), symlinks=True)
+                moment = float(rng.uniform(0, lasted))
+                killed = _kill(folder, commands[0], moment, family=number % 2 == 0)
+                why = _ended_otherwise(folder, commands[-1], results, expected)
+                rows.setdefault(victim, Counter())["FAULT" if why else "as before" if killed else "ended first"] += 1
+                if why:
+                    faults.append(f"{victim}, killed after {moment:.2f} of {lasted:.2f} s: {why}")
+                remove(folder)
+    _tell("command", rows, faults, as_json)
+
+
+def _clone(folder: Path) -> Path:
+    """A clone of the last commit with small parameters, clips to import and a student to score with."""
+    _run(ROOT, ["git", "clone", "--quiet", str(ROOT), str(folder)])
+    changes = {f"{group}.{key}": value for group, keys in TINY.items() for key, value in keys.items()}
+    rewrite_params(folder / PARAMS_FILE, changes)
+    for number in range(12):
+        clip = folder / "uploads" / ("cat" if number % 2 else "dog") / f"{number}.mp4"
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        _film(clip)
+    shutil.copytree(ROOT / "models" / "student", folder / "student")
+    return folder
+
+
+def _run(folder: Path, command: list[str]) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode:
+        raise CpfdError(f"`{' '.join(command)}` failed:\n{done.stderr[-2000:]}")
+
+
+def _kill(folder: Path, command: list[str], moment: float, *, family: bool) -> bool:
+    """Start a command and kill it, or its whole process group, after so many seconds; False where it has ended first."""
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        process.wait(moment)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            if family:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        process.wait()
+        return True
+    return False
+
+
+def _ended_otherwise(folder: Path, command: list[str], results: list[str], expected: str) -> str:
+    """Run the command to its end; what is wrong with how it ended, "" where nothing is."""
+    try:
+        _run(folder, command)
+    except CpfdError as error:
+        return str(error)
+    left = [path for path in folder.rglob(".*.partial") if ".git" not in path.parts]
+    if _content(folder, results) != expected:
+        return "other bytes than those of an undisturbed run"
+    return f"left behind: {', '.join(str(path.relative_to(folder)) for path in left)}" if left else ""
+
+
+def _content(folder: Path, results: list[str]) -> str:
+    with contextlib.chdir(folder):
+        return fingerprint([Path(each) for each in results])
 
 
 def _film(path: Path) -> Path:
@@ -303,7 +431,7 @@ def _differences(manifest: pd.DataFrame) -> int | None:
 
 def _check_rows(raw: RawDataset) -> None:
     """As the stage validate; every row is kept or in quarantine."""
-    params = load_params(path=ROOT / "params.yaml")
+    params = load_params(path=ROOT / PARAMS_FILE)
     checked = check_dataset(raw, "single_label", params.split, params.validation)
     if len(checked.manifest) + checked.quarantined_clips != len(raw.manifest):
         raise AssertionError(f"{len(raw.manifest) - len(checked.manifest) - checked.quarantined_clips} rows are lost")
