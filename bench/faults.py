@@ -35,7 +35,7 @@ from cpfd.datasets.contract import RawDataset, read_dataset, write_dataset
 from cpfd.errors import CpfdError
 from cpfd.files import fingerprint, read_table, remove
 from cpfd.params.load import load_params
-from cpfd.paths import CONTENT, PARAMS_FILE, RAW, VALIDATED
+from cpfd.paths import CONTENT, PACKAGE, PARAMS_FILE, RAW, VALIDATED
 from cpfd.validation.checks import check_dataset
 from flows.workspace import rewrite_params
 
@@ -170,7 +170,7 @@ def kills(
             commands, results = VICTIMS[victim]
             whole = shutil.copytree(template, Path(name, "whole"), symlinks=True)
             began = time.monotonic()
-            _finish(whole, commands[-1])
+            _run(whole, commands[-1])
             lasted, expected = time.monotonic() - began, _content(whole, results)
             remove(whole)
             for number in tqdm(range(count), victim, leave=False):
@@ -194,7 +194,9 @@ def _clone(folder: Path) -> Path:
         clip = folder / "uploads" / ("cat" if number % 2 else "dog") / f"{number}.mp4"
         clip.parent.mkdir(parents=True, exist_ok=True)
         _film(clip)
-    shutil.copytree(ROOT / "models" / "student", folder / "student")
+    if not (ROOT / PACKAGE).is_dir():
+        raise CpfdError(f"{ROOT / PACKAGE}: no student to score with; `dvc repro` or `dvc pull` brings one")
+    shutil.copytree(ROOT / PACKAGE, folder / "student")
     return folder
 
 
@@ -205,7 +207,7 @@ def _run(folder: Path, command: list[str]) -> None:
 
 
 def _kill(folder: Path, command: list[str], moment: float, *, family: bool) -> bool:
-    """Start a command and kill it, or its whole process group, after so many seconds; False where it has ended first."""
+    """Start a command and kill it, or all its family, after so many seconds; False where it has ended first."""
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
