@@ -31,3 +31,13 @@ def test_the_start_of_every_command_is_measured(capsys: pytest.CaptureFixture[st
     startup.main(rounds=1)
     rows = capsys.readouterr().out.splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == ["python -c pass", "cpfd --help", "python -m cpfd.stages.code"]
+
+
+def test_damaged_tables_do_no_harm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["python -m bench.faults", "tables", "--count", "44"])
+    with pytest.raises(SystemExit) as ended:
+        command.run(importlib.import_module("bench.faults").main)
+    told = capsys.readouterr().out
+    assert ended.value.code == 0, told
+    assert told.endswith("no faults\n")
+    assert sum(int(cell) for cell in told.splitlines()[-3].split("|")[2:-1]) == 44
