@@ -15,7 +15,7 @@ from cpfd.datasets.limits import Limits
 from cpfd.datasets.video import ClipError
 from cpfd.features.backbones import TextEncoder, VisionEncoder, load_tokenizer, text_spec, vision_spec
 from cpfd.features.decoding import sample_frames
-from cpfd.features.text import join_text, tokenize
+from cpfd.features.text import join_text, tell_cut, tokenize
 from cpfd.params.schema import Backbone, Text, Video
 
 
@@ -45,7 +45,7 @@ class ClipEncoder:
     def __init__(self, clips: ValidatedClips, video: Video, text: Text, backbone: Backbone, limits: Limits) -> None:
         """Load what the clips, none beyond `limits`, need; raises CpfdError where a backbone cannot be found."""
         # A data set of text alone, or of videos alone, costs and stores nothing for what it does not have.
-        manifest = clips.manifest
+        self._manifest = manifest = clips.manifest
         self._frames = video.frames if (manifest["path"] != "").any() else 0
         self._text_columns = [name for name in text.columns if name in manifest and (manifest[name] != "").any()]
         self._max_tokens = text.max_tokens if self._text_columns else 1
@@ -74,6 +74,11 @@ class ClipEncoder:
     def tokenize(self, clips: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Token ids[N, L] and mask[N, L] of rows of the manifest; not to be called by two threads at once."""
         return tokenize(join_text(clips, self._text_columns), self._tokenizer, self._max_tokens)
+
+    def tell_cut(self) -> str | None:
+        """What `text.max_tokens` cuts off the clips' texts; None where it cuts none."""
+        texts = join_text(self._manifest, self._text_columns)
+        return tell_cut(texts, self._tokenizer, self._max_tokens)
 
     def encode(self, clips: pd.DataFrame, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> EncodedClips:
         """Decode and encode n rows of the manifest, whose text is ids[n, L] with mask[n, L]."""

@@ -9,6 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from cpfd.pages.formatting import share
+
+_COUNTED_TOGETHER = 4096
+_NEARLY_ALL = 0.95
+
 
 def join_text(manifest: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """One string per clip: its text columns in the order given, white space folded, empty ones passed over."""
@@ -20,6 +25,21 @@ def join_text(manifest: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 def fold(text: str) -> str:
     """Text in NFC, in which every run of white space is one space; none at the ends."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+
+
+def tell_cut(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> str | None:
+    """How many of the texts `tokenize` cuts, and how many tokens would hold nearly all; None where it cuts none."""
+    written = [text for text in texts if text]
+    parts = (written[start : start + _COUNTED_TOGETHER] for start in range(0, len(written), _COUNTED_TOGETHER))
+    tokens = np.array([len(ids) for part in parts for ids in tokenizer(part, verbose=False)["input_ids"]], np.int64)
+    cut = int((tokens > max_tokens).sum())
+    if not cut:
+        return None
+    return (
+        f"the text of {cut} clips, {share(cut / len(written))} of those with text, is cut at {max_tokens} tokens"
+        f" (text.max_tokens); {int(np.quantile(tokens, _NEARLY_ALL, method='higher'))} would hold"
+        f" {share(_NEARLY_ALL)} of the texts whole"
+    )
 
 
 def tokenize(

@@ -7,6 +7,7 @@ from cpfd.errors import CpfdError
 from cpfd.features.encoding import ClipEncoder, ValidatedClips
 from cpfd.features.extract import extract_features
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table
+from cpfd.pages.formatting import share
 from cpfd.params.load import load_params
 from cpfd.params.schema import Backbone
 from cpfd.paths import BACKBONES, CODE, CONTENT, RAW, VALIDATED
@@ -28,14 +29,23 @@ def main() -> None:
         [group.model_dump() for group in (params.video, params.text, params.backbone, params.extract)],
         limits,
     )
+    encoder = ClipEncoder(clips, params.video, params.text, params.backbone, limits)
+    if cut := encoder.tell_cut():
+        print(f"warning: {cut}", flush=True)
     extract_features(
         clips,
-        ClipEncoder(clips, params.video, params.text, params.backbone, limits),
+        encoder,
         params.extract,
         CONTENT,
         SCRATCH / f"extract-{state}",
         max_quarantined=int(params.validation.max_quarantine_share * given) - dataset["quarantined"],
     )
+    if lost := len(read_table(CONTENT / "quarantine.parquet")):
+        most = f"at most {share(params.validation.max_quarantine_share)}, validation.max_quarantine_share"
+        print(
+            f"quarantine: {lost} clips more cannot be decoded, {share((lost + dataset['quarantined']) / given)} with"
+            f" those of stage validate ({most})"
+        )
 
 
 def _refuse_unwatched(backbone: Backbone) -> None:

@@ -1,10 +1,12 @@
 """Stage `validate`: data/raw/<dataset.name> to data/validated, reports/validation.json and reports/validation/."""
 
 from cpfd.datasets.contract import read_dataset
+from cpfd.files import read_table
 from cpfd.params.load import load_params
 from cpfd.paths import RAW, REPORTS, VALIDATED
 from cpfd.stages import run
 from cpfd.validation.dataset import validate_dataset
+from cpfd.validation.told import told
 
 
 def main() -> None:
@@ -12,14 +14,9 @@ def main() -> None:
     params = load_params("validate")
     raw = read_dataset(RAW / params.dataset.name)
     report = validate_dataset(raw, params.dataset, params.split, params.validation, VALIDATED, REPORTS)
-    labelled = report.dataset.labelled
-    for split, clips in report.dataset.clips.items():
-        print(f"{split}: {clips} clips, {labelled[split]} with a label")
-    print(f"quarantine: {report.quarantine.clips} clips")
-    for reason, rows in report.quarantine.reasons.items():
-        print(f"  {reason}: {rows}")
-    for expectation in report.unmet:
-        print(f"warning: expected {expectation.expected}, observed {expectation.observed}")
+    manifest, quarantine = (read_table(VALIDATED / f"{name}.parquet") for name in ("manifest", "quarantine"))
+    for line in told(raw, report, manifest, quarantine, params.validation):
+        print(line)
 
 
 if __name__ == "__main__":

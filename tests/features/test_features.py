@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from cpfd.datasets.limits import Limits
 from cpfd.datasets.video import ClipError, open_video, to_rgb
 from cpfd.errors import CpfdError
 from cpfd.features.backbones import EFFICIENTNET, VisionEncoder, vision_spec
 from cpfd.features.decoding import sample_frames
 from cpfd.features.dense import LIMIT, scale_dense
+from cpfd.features.encoding import ClipEncoder, ValidatedClips
 from cpfd.features.text import join_text
 from tests.support.clips import write_clip
 from tests.support.project import ROOT
@@ -294,6 +296,21 @@ def test_text_columns_are_joined_in_the_order_of_params(extracted: Extracted, tm
 def test_text_is_read_alike_in_whatever_unicode_form_it_was_typed() -> None:
     typed = pd.DataFrame({"title": [unicodedata.normalize("NFD", "un  café ")], "caption": [" "]})
     assert join_text(typed, ["title", "caption"]) == ["un café"]
+
+
+def test_text_that_is_cut_is_told_with_its_share_and_the_parameter(extracted: Extracted) -> None:
+    titles = ["", *["two words"] * 15, *["six words are more than that"] * 8]  # and two special tokens each
+    clips = ValidatedClips({}, extracted.manifest.assign(title=titles), extracted.folder / "videos")
+
+    def cut(max_tokens: int) -> str | None:
+        params = small_params(text={"max_tokens": max_tokens}, backbone={"mode": "finetune"})
+        return ClipEncoder(clips, params.video, params.text, params.backbone, Limits()).tell_cut()
+
+    assert cut(8) is None
+    assert str(cut(6)).replace("\N{NO-BREAK SPACE}", " ") == (
+        "the text of 8 clips, 35 % of those with text, is cut at 6 tokens (text.max_tokens);"
+        " 8 would hold 95 % of the texts whole"
+    )
 
 
 def test_finetuning_stores_frames_and_token_ids_themselves(extracted: Extracted, tmp_path: Path) -> None:

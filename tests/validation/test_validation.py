@@ -17,6 +17,7 @@ from cpfd.params.schema import Dataset, Split, Validation
 from cpfd.reports.validation import ValidationReport
 from cpfd.validation.checks import CheckedDataset, check_dataset
 from cpfd.validation.dataset import validate_dataset
+from cpfd.validation.told import told
 from tests.support.clips import write_clip
 
 SPLIT = Split(seed=0, validation_share=0.25, test_share=0.25)
@@ -228,6 +229,46 @@ def test_a_clip_in_two_splits_stays_where_it_is_judged(table: pd.DataFrame, tmp_
         "v01": "duplicate clip: same bytes as 'v13' of the validation split",
         "v12": "duplicate clip: same bytes as 'v18' of the test split",
     }
+
+
+def test_what_is_lost_or_there_twice_is_told_with_its_share(table: pd.DataFrame, tmp_path: Path) -> None:
+    table["split"] = ["train"] * 12 + ["validation"] * 6 + ["test"] * 6
+    table.loc[21, "label"] = "newt"  # a class with one clip
+    table.loc[22:, "label"] = "axolotl"  # a class that only the test split has
+    table.loc[2, "path"] = table.loc[3, "path"]
+    table.loc[[4, 13], "path"] = ""
+    table.loc[13, "title"] = f" {table.loc[4, 'title']}\n"
+    dataset = raw(tmp_path, table.drop(columns="creator_id"))
+    report = validate(dataset, tmp_path)
+    manifest, quarantine = (
+        pd.read_parquet(tmp_path / f"validated/{name}.parquet") for name in ("manifest", "quarantine")
+    )
+
+    lines = "\n".join(told(dataset, report, manifest, quarantine, LIMITS)).replace("\N{NO-BREAK SPACE}", " ")
+
+    assert "train: 12 clips, 12 with a label" in lines
+    assert "quarantine: 3 clips, 12 % (at most 50 %, validation.max_quarantine_share)\n  unknown label: 2\n" in lines
+    assert (
+        "class 'axolotl' is lost: no training clip of it is left of 2 clips, 8 % of all (unknown label: 'axolotl' does"
+        " not occur in the training split); label more clips of it, or try another split.seed"
+    ) in lines
+    assert (
+        "class 'newt' is lost: no training clip of it is left of 1 clips, 4 % of all (class too small: 'newt'," in lines
+    )
+    assert "1 clips, 5 % of those with a video, are copies of another in the same split" in lines
+    assert (
+        "1 clips of validation and test, 100 % of those of text alone, have the very text of a training clip" in lines
+    )
+
+
+def test_nothing_is_told_of_a_data_set_that_loses_nothing(table: pd.DataFrame, tmp_path: Path) -> None:
+    dataset = raw(tmp_path, table.drop(columns="title"))
+    report = validate(dataset, tmp_path)
+    manifest, quarantine = (
+        pd.read_parquet(tmp_path / f"validated/{name}.parquet") for name in ("manifest", "quarantine")
+    )
+    lines = list(told(dataset, report, manifest, quarantine, LIMITS))
+    assert [line for line in lines if "lost" in line or "copies" in line or "text" in line] == []
 
 
 def test_a_dense_table_loses_what_is_not_a_number_and_nothing_else(table: pd.DataFrame, tmp_path: Path) -> None:
