@@ -199,12 +199,30 @@ def _run_stages(workspace: Workspace, targets: list[str], params: Params, max_pa
         states = _run_pipeline(pipeline.only(CODE.name), StageRunner(workspace, params.flows), max_parallel)
         _raise_failures(pipeline, states)
         pipeline = read_pipeline(workspace.folder, targets).without(CODE.name)
+    _log_cost(pipeline, params, workspace.folder)
     states |= _run_pipeline(pipeline, StageRunner(workspace, params.flows), max_parallel)
     if pipeline.stale or CODE.name in states:
         sort_lock(workspace.folder, pipeline.stages)
     _raise_failures(pipeline, states)
     cached = sum(state.name == "Cached" for state in states.values())
     return f"{len(states) - cached} stages ran, {cached} cached"
+
+
+def _log_cost(pipeline: Pipeline, params: Params, folder: Path) -> None:
+    """Tell what the stale stages will cost, where they train networks; `cpfd forecast` measures the minutes as well."""
+    from cpfd.training.cost import count_clips, count_networks, tell_cost  # pandas
+
+    if not pipeline.stale:
+        return
+
+    if not count_networks(pipeline.stale, params, 0):
+        return
+    with suppress(CpfdError):  # stage `validate` tells what is wrong with the data set
+        if (clips := count_clips(params, folder)) is not None:
+            stale = [stage for stage in pipeline.stages if stage in pipeline.stale]
+            for line in tell_cost(count_networks(stale, params, clips.labelled), params):
+                get_run_logger().info(line)
+            get_run_logger().info("to wait: `cpfd forecast` tells how long, by a trial of some steps")
 
 
 def _saved(workspace: Workspace, params: Params, overrides: Mapping[str, Any]) -> Commit:

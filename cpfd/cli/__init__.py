@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from cpfd.cli import importing, online, parameters, promotion, results, review, student
+from cpfd.cli import forecast, importing, online, parameters, promotion, results, review, student
 
 app = typer.Typer(
     name="cpfd",
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 for command in (
     parameters.params,
+    forecast.forecast,
     student.predict,
     student.score,
     results.results,

@@ -43,7 +43,8 @@ def cross_fit(features: Features, model: Model, train: Train, crossfit: Crossfit
     for number, fold in enumerate(_deal(store, crossfit)):
         said = scratch / f"{number}.npy"
         if not said.exists():
-            title = f"{features.role} without fold {number % crossfit.folds + 1}/{crossfit.folds}"
+            of = crossfit.folds * crossfit.repeats
+            title = f"{features.role} without fold {number % crossfit.folds + 1}, network {number + 1}/{of}"
             run = TrainingRun(crossfit.seed + number, title, scratch / str(number))
             logits = _judge(features, fold, config, train, crossfit.trees, run)
             with written_aside(said) as aside, aside.open("wb") as stream:

@@ -1,6 +1,5 @@
 """One fit for teacher, cross-fitted networks and every student: the same Trainer, the same budget."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from cpfd.metrics import macro_f1
 from cpfd.models.xvlm import XVlmConfig, XVlmForVideoClassification, build_model
 from cpfd.params.schema import Model, Train
 from cpfd.training.batches import Batch, ClipDataset
+from cpfd.training.budget import epoch_steps
 
 TARGETS = ("labels", "label_weight", "soft_logits", "soft_weight")
 
@@ -66,7 +66,7 @@ def fit(
     labelled = int(train.store.labelled[train.rows].sum())
     trainer = DistillationTrainer(
         model_init=lambda: build_model(config),
-        args=_training_arguments(params, math.ceil(labelled / params.batch_size), run),
+        args=_training_arguments(params, epoch_steps(labelled, params.batch_size), run),
         train_dataset=train,
         eval_dataset=validation,
         data_collator=_as_is,

@@ -17,6 +17,7 @@ from tests.support.student import save_student
 COMMANDS = [
     "params",
     "check",
+    "forecast",
     "predict",
     "score",
     "results",

@@ -194,6 +194,18 @@ def test_a_progress_bar_does_not_flood_the_log(project: Toy) -> None:
     assert any(line.startswith("last") for line in lines)
 
 
+def test_a_run_tells_first_what_its_networks_will_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = toy(tmp_path, {"teacher": [], "crossfit": [], "join": ["out/teacher"]})
+    monkeypatch.chdir(project.folder)
+
+    # The demo's 800 clips: 384 are labelled for training, in 12 batches an epoch; crossfit leaves a fifth out.
+    told = "to train: 11 networks, 2240 optimiser steps at most (teacher 1 x 240, crossfit 10 x 200)"
+    first = logs(run())
+    assert 0 < first.index(told) < first.index("teacher reads")
+    assert "crossfit.repeats 2 (5 networks each)" in first
+    assert "to train" not in logs(run())
+
+
 def test_two_isolated_runs_share_the_cache_and_leave_the_work_tree_alone(project: Toy, tmp_path: Path) -> None:
     """Each becomes an experiment that can be made a branch; a comment in params.yaml survives."""
     project.repro()
