@@ -149,7 +149,7 @@ def test_a_missing_student_is_named_with_what_to_do(project: Path) -> None:
     write_trained_project(project)
     Path("models/students/cpfd-1/logits.parquet").unlink()
 
-    with pytest.raises(CpfdError, match="cpfd-1/logits.parquet: no such file; `dvc pull models/students/cpfd-1`"):
+    with pytest.raises(CpfdError, match=r"cpfd-1/logits.parquet: no such file; `dvc pull models/students/cpfd-1`"):
         evaluate.main()
 
 
