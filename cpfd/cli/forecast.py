@@ -44,7 +44,8 @@ def forecast(
 
         with TemporaryDirectory() as scratch:
             speed = try_speed(params, clips, Path(scratch))
-        seconds = sum(each.count for each in networks) * speed.network + total_steps(networks) * speed.step
+        count = sum(each.count for each in networks)
+        seconds = count * (speed.network + params.train.epochs * speed.epoch) + total_steps(networks) * speed.step
         typer.echo(
             f"to wait: about {duration(seconds)} for the networks, one after the other, at {1 / speed.step:.3g} steps"
             f" a second in a trial here; train.patience {params.train.patience} may end them sooner"

@@ -16,7 +16,8 @@ from cpfd.training.batches import ClipDataset
 from cpfd.training.cost import Clips
 from cpfd.training.fit import TrainingRun, fit, network_config
 
-_STEPS = 8
+_MORE = 5
+"""Steps, or epochs of one step, of the trials that are compared with a trial of one step."""
 _LEAST = 1e-4
 """Seconds of a step: a busy machine may make the longer trial the quicker one."""
 _PATIENCE = 20.0
@@ -24,30 +25,33 @@ _PATIENCE = 20.0
 
 
 class Speed(NamedTuple):
-    """Seconds that a network takes here before and after its steps, and that each optimiser step takes."""
+    """Seconds that it takes here to set up a network, to end an epoch (evaluation, checkpoint), and for a step."""
 
     network: float
+    epoch: float
     step: float
 
 
 def try_speed(params: Params, clips: Clips, scratch: Path) -> Speed:
-    """Train a student for a step and, if that is quick, another for some more; a teacher's steps take little longer.
+    """Train a student for a step and, if that is quick, for some more; a teacher's steps take little longer.
 
     `scratch` is a folder for what the trial needs.
     """
-    one = _seconds(params, clips, 1, scratch / "one")
-    if one > _PATIENCE:
-        return Speed(0.0, one)
-    step = max((_seconds(params, clips, 1 + _STEPS, scratch / "more") - one) / _STEPS, _LEAST)
-    return Speed(max(one - step, 0.0), step)
+    first = _seconds(params, clips, scratch / "first")
+    if first > _PATIENCE:
+        return Speed(0.0, 0.0, first)
+    one = _seconds(params, clips, scratch / "one")  # the first also pays for what libraries set up
+    step = max((_seconds(params, clips, scratch / "steps", steps=1 + _MORE) - one) / _MORE, _LEAST)
+    epoch = max((_seconds(params, clips, scratch / "epochs", epochs=1 + _MORE) - one) / _MORE - step, 0.0)
+    return Speed(max(one - epoch - step, 0.0), epoch, step)
 
 
-def _seconds(params: Params, clips: Clips, steps: int, folder: Path) -> float:
-    """Seconds of a training of so many steps, evaluation included."""
+def _seconds(params: Params, clips: Clips, folder: Path, *, epochs: int = 1, steps: int = 1) -> float:
+    """Seconds of a training of so many epochs of so many steps."""
     store = _made_up_store(params, clips, steps * params.train.batch_size, folder)
     training = ClipDataset(store, np.arange(len(store.index)))
     network = network_config(store, params.model, params.train)
-    budget = params.train.model_copy(update={"epochs": 1})
+    budget = params.train.model_copy(update={"epochs": epochs, "patience": epochs})
     began = time.monotonic()
     fit(network, training, ClipDataset(store, np.arange(1)), budget, TrainingRun(0, "trial", folder / "scratch"))
     return time.monotonic() - began
