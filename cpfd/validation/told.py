@@ -35,7 +35,8 @@ def _lost_classes(manifest: pd.DataFrame, report: ValidationReport, quarantine: 
     """Classes that clips were given, but that no training clip has any more."""
     named = manifest["label"].map(lambda label: parse_labels(label, report.dataset.task)).explode().dropna()
     reasons = quarantine[quarantine["table"] == "manifest"].drop_duplicates("video_id").set_index("video_id")["reason"]
-    for name, labels in named[~named.isin(report.dataset.classes)].groupby(named, sort=True):
+    lost = named[~named.isin(report.dataset.classes)]
+    for name, labels in lost.groupby(lost.to_numpy(), sort=True):  # a clip of several classes has several rows
         found = manifest["video_id"][labels.index].map(reasons).dropna()
         why = f" ({found.value_counts().index[0]})" if len(found) else ""
         yield (

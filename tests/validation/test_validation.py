@@ -261,6 +261,23 @@ def test_what_is_lost_or_there_twice_is_told_with_its_share(table: pd.DataFrame,
     )
 
 
+def test_a_lost_class_is_told_where_clips_have_several(table: pd.DataFrame, tmp_path: Path) -> None:
+    table["split"] = ["train"] * 12 + ["validation"] * 6 + ["test"] * 6
+    table["label"] = ["cat|dog", "dog"] * 12
+    table.loc[[21, 22, 23], "label"] = ["axolotl|newt", "axolotl", "cat"]
+    dataset = raw(tmp_path, table.drop(columns="creator_id"))
+    task = Dataset(name="pets", task="multi_label")
+    report = validate_dataset(dataset, task, SPLIT, LIMITS, tmp_path / "validated", tmp_path / "reports")
+    manifest, quarantine = (
+        pd.read_parquet(tmp_path / f"validated/{name}.parquet") for name in ("manifest", "quarantine")
+    )
+
+    lines = [line for line in told(dataset, report, manifest, quarantine, LIMITS) if "is lost" in line]
+
+    assert [line.partition(" is lost: ")[0] for line in lines] == ["warning: class 'axolotl'", "warning: class 'newt'"]
+    assert "no training clip of it is left of 2 clips" in lines[0]
+
+
 def test_nothing_is_told_of_a_data_set_that_loses_nothing(table: pd.DataFrame, tmp_path: Path) -> None:
     dataset = raw(tmp_path, table.drop(columns="title"))
     report = validate(dataset, tmp_path)
