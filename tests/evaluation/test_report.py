@@ -83,7 +83,7 @@ def test_a_rejection_is_told_first_with_its_rules(project: Path) -> None:
 
     page = reported()
 
-    told = page.text.index("is rejected by 2 of the gate's 7 rules (calibration error, logit difference)")
+    told = page.text.index("is rejected by 2 of the gate's 7 rules (calibration error, same answers from files)")
     assert told < page.text.index("Results")
 
 

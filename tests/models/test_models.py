@@ -326,10 +326,10 @@ def test_the_model_card_tells_the_facts(store: FeatureStore, tmp_path: Path) -> 
 
     for fact in (
         "`small`, version `0123456789abcdef`",
-        "2 frames and text\n(title) into 3 classes:\ncat, dog, eel.",
+        "2 frames and text\n(title) into 3 classes:\n`cat`, `dog`, `eel`.",
         f"{METRICS.shipped.method}, seed {METRICS.shipped.seed} (28% of labels are noise)",
-        f"| vision backbone | {EFFICIENTNET} |",
-        f"| text backbone | {MINILM} |",
+        f"| vision backbone | `{EFFICIENTNET}` |",
+        f"| text backbone | `{MINILM}` |",
         f"| {METRICS.shipped.method} (shipped) | {f1.mean:.3f} | {f1.low:.3f} to {f1.high:.3f} |",
         f"macro-F1 {own.macro_f1:.3f}, accuracy {own.accuracy:.3f},\ncalibration error {own.calibration_error:.3f}",
         "## Gate: not passed",
