@@ -263,11 +263,11 @@ def test_results_put_together_by_hand_are_not_paired(copied: Project) -> None:
     assert "out of step" in found["verdict"]
 
 
-def test_a_wrong_parameter_is_part_of_the_report_and_stops_other_commands(copied: Project) -> None:
+def test_a_wrong_parameter_is_part_of_the_report_and_stops_what_needs_it(copied: Project) -> None:
     copied.set(train={"epochs": "many"})
 
     assert facts()["verdict"].startswith("params.yaml is wrong: train.epochs: ")
-    done = copied.run("cpfd", "results", check=False)
+    done = copied.run("cpfd", "forecast", check=False)
     assert done.returncode == 1
     assert "train.epochs" in done.stderr
 
