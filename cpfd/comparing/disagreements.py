@@ -48,7 +48,6 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
         read_table(scratch / "learnt" / "manifest.parquet"),
     )
     dataset = read_json(scratch / "content" / "meta.json")["name"]
-    refuse_outside(dataset, f"{CONTENT} of {challenger.name}")
     bring(challenger, RAW / dataset, [f"videos/{path}" for path in clips.table["path"] if path], scratch / "raw")
 
     videos, threads = scratch / "raw" / "videos", params.extract.threads
@@ -148,8 +147,9 @@ def bring(revision: Revision, folder: Path, names: Iterable[str], target: Path) 
     """Make files of a folder readable below `target`: links into DVC's cache, else fetched copies.
 
     A folder of the work tree that DVC does not track is read where it lies. Raises CpfdError where a name leads out of
-    the folder, by itself or as a symbolic link.
+    the folder, by itself or as a symbolic link, or the folder's own, which has the data set's name, out of the project.
     """
+    refuse_outside(folder.as_posix(), revision.name)
     listing = revision.listing(folder) or {}
     untracked = revision.commit is None and folder.as_posix() not in revision.hashes
     for name in sorted(set(names)):

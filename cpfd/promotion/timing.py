@@ -21,14 +21,12 @@ def time_student(revision: Revision, champion: Revision | None) -> list[Rule]:
     """
     # Torch and transformers take seconds to import.
     import torch
-    from transformers.utils import logging
 
     from cpfd.comparing.disagreements import bring, bring_student
     from cpfd.features.text import join_text
     from cpfd.student.student import Student
     from cpfd.student.trial import try_student
 
-    logging.disable_progress_bar()
     torch.set_num_threads(_param(revision, "extract.threads"))
     with TemporaryDirectory() as folder:
         scratch = Path(folder)

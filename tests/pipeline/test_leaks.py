@@ -1,7 +1,6 @@
 """What must not leak: dense features into a student, labels of test clips into anything that is fitted or chosen."""
 
 import copy
-import shutil
 from collections.abc import Collection
 from itertools import product
 from pathlib import Path, PurePath
@@ -15,7 +14,7 @@ from cpfd.datasets.contract import write_dataset
 from cpfd.files import read_json, read_table
 from cpfd.project.revision import open_revision
 from cpfd.stages import confidence, crossfit, dense, evaluate, extract, student, teacher, validate
-from tests.support.project import DENSE_READERS, ROOT, TINY, Project
+from tests.support.project import DENSE_READERS, ROOT, bare_project
 
 Stages = dict[str, dict[str, Any]]
 DENSE_TABLES = ("data/validated/dense.parquet", "data/features/dense/values.npy")
@@ -126,13 +125,8 @@ def run_pipeline(
     folder: Path, clips: pd.DataFrame, facts: pd.DataFrame, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """Run all stages that fit or choose something, in this process, in a project of its own."""
-    folder.mkdir()
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "code", folder / "code")
-    project = Project(folder)
-    project.set(**TINY)
-    project.set(
+    bare_project(
+        folder,
         crossfit={"trees": 10},
         dataset={"name": "words", "task": task},
         students={"methods": list(METHODS), "seeds": list(SEEDS)},

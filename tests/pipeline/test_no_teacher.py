@@ -1,6 +1,5 @@
 """A data set without dense features: no teacher, nothing to distil, and every report says so."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from cpfd.stages import (
     validate,
 )
 from tests.support.page import Page
-from tests.support.project import ROOT, TINY, Project
+from tests.support.project import Project, bare_project
 
 METHODS, SEEDS = ("none", "cpfd", "posterior"), (0, 1)
 
@@ -39,13 +38,10 @@ METHODS, SEEDS = ("none", "cpfd", "posterior"), (0, 1)
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with 60 texts in two classes, up to and without stage `teacher`."""
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "code", tmp_path / "code")
-    project = Project(tmp_path)
-    project.set(**TINY)
-    project.set(
-        dataset={"name": "words", "task": "single_label"}, students={"methods": list(METHODS), "seeds": list(SEEDS)}
+    project = bare_project(
+        tmp_path,
+        dataset={"name": "words", "task": "single_label"},
+        students={"methods": list(METHODS), "seeds": list(SEEDS)},
     )
     names = np.resize(["cat", "dog"], 60)
     clips = pd.DataFrame(

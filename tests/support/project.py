@@ -167,6 +167,18 @@ def new_project(folder: Path) -> Project:
     return project
 
 
+def bare_project(folder: Path, **groups: dict[str, Any]) -> Project:
+    """What stages need that run in this process: dvc.yaml, code/, tiny parameters and over them `groups`; no git."""
+    folder.mkdir(exist_ok=True)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "code", folder / "code")
+    project = Project(folder)
+    project.set(**TINY)
+    project.set(**groups)
+    return project
+
+
 def read_pipeline() -> CommentedMap:
     """The repository's dvc.yaml."""
     return YAML().load(ROOT / "dvc.yaml")
