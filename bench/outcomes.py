@@ -50,9 +50,10 @@ def task_outcome(task: Task, seeds: list[int], methods: list[Method]) -> Outcome
         corrected = intervals.seed_interval(scores[model] - scores[against], clips.tested, clips.trained)
         return PairedChange(mean=means[model] - means[against], low=low, high=high, seed_interval=corrected)
 
+    gap = change("teacher", BASELINE)
+
     def row(model: str, title: str) -> Row:
         low, high = bootstrap.interval(drawn[model], intervals.COVERAGE)
-        gap = means["teacher"] - means[BASELINE]
         return Row(
             title=title,
             macro_f1=means[model],
@@ -63,7 +64,7 @@ def task_outcome(task: Task, seeds: list[int], methods: list[Method]) -> Outcome
             settings=[result.settings[model] for result in results],
             against_none=change(model, BASELINE),
             against_pfd=change(model, best_pfd(means)),
-            gap_closed=(means[model] - means[BASELINE]) / gap if gap > 0 else None,
+            gap_closed=(means[model] - means[BASELINE]) / gap.mean if gap and gap.low > 0 else None,
         )
 
     titles = {"teacher": "Teacher", **SIMPLE, **{method.name: method.title for method in methods}}
@@ -77,7 +78,8 @@ def task_outcome(task: Task, seeds: list[int], methods: list[Method]) -> Outcome
 def overall(outcomes: list[Outcome]) -> dict[str, OverallRow]:
     """Average over tasks of the relative change of macro-F1, against the student and the stronger form of PFD.
 
-    Variants of a task share its weight. Models that a task lacks are left out.
+    Variants of a task share its weight. Models that a task lacks are left out, and from the share of the gap tasks on
+    which none is shown.
     """
     owners = [outcome.task.variant_of or outcome.task.name for outcome in outcomes]
     weights = np.array([1 / owners.count(owner) for owner in owners])
@@ -94,15 +96,19 @@ def overall(outcomes: list[Outcome]) -> dict[str, OverallRow]:
         low, high = bootstrap.interval(drawn, intervals.COVERAGE)
         return Change(mean=mean, low=low, high=high)
 
+    def share(model: str) -> float | None:
+        closed = np.array([outcome.record.models[model].gap_closed for outcome in outcomes], np.float64)
+        shown = ~np.isnan(closed)
+        return float(np.average(closed[shown], weights=weights[shown])) if shown.any() else None
+
     found = {}
     tables = [outcome.record.models for outcome in outcomes]
     for model in [name for name in (tables[0] if tables else ()) if all(name in rows for rows in tables)]:
-        closed = [rows[model].gap_closed for rows in tables]
         found[model] = OverallRow(
             title=tables[0][model].title,
             against_none=change(model, [BASELINE] * len(outcomes)),
             against_pfd=change(model, [outcome.record.best_pfd for outcome in outcomes]),
-            gap_closed=None if None in closed else float(weights @ np.array(closed, np.float64)),
+            gap_closed=share(model),
         )
     return found
 

@@ -46,7 +46,7 @@ class Row(BaseModel):
     against_pfd: PairedChange | None
     """Against the form of PFD with the larger mean; None for that form itself."""
     gap_closed: float | None
-    """Share of teacher minus student; None where the teacher is not better than the student."""
+    """Share of teacher minus student; None where the interval of that does not exclude zero."""
 
 
 class Clips(BaseModel):
