@@ -209,20 +209,18 @@ def _run_stages(workspace: Workspace, targets: list[str], params: Params, max_pa
 
 
 def _log_cost(pipeline: Pipeline, params: Params, folder: Path) -> None:
-    """Tell what the stale stages will cost, where they train networks; `cpfd forecast` measures the minutes as well."""
+    """Tell what the stale stages will cost: networks and steps where they train some, and how long they took before."""
+    from cpfd.project.forecast import tell_wait
     from cpfd.training.cost import count_clips, count_networks, tell_cost  # pandas
 
-    if not pipeline.stale:
-        return
-
-    if not count_networks(pipeline.stale, params, 0):
+    stale = [stage for stage in pipeline.stages if stage in pipeline.stale]
+    if not stale:
         return
     with suppress(CpfdError):  # stage `validate` tells what is wrong with the data set
         if (clips := count_clips(params, folder)) is not None:
-            stale = [stage for stage in pipeline.stages if stage in pipeline.stale]
-            for line in tell_cost(count_networks(stale, params, clips.labelled), params):
+            for line in tell_cost(count_networks(stale, params, clips), params):
                 get_run_logger().info(line)
-            get_run_logger().info("to wait: `cpfd forecast` tells how long, by a trial of some steps")
+    get_run_logger().info(tell_wait(stale))
 
 
 def _saved(workspace: Workspace, params: Params, overrides: Mapping[str, Any]) -> Commit:

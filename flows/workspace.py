@@ -26,10 +26,12 @@ from cpfd.locks import locked, try_lock
 from cpfd.params.load import parse_yaml
 from cpfd.params.problems import check_params, known_keys
 from cpfd.params.schema import Params
-from cpfd.paths import PARAMS_FILE
+from cpfd.paths import PARAMS_FILE, TIMINGS
 from cpfd.project.revision import git
 
 _PLACES = Path(".dvc", "tmp", "flows")
+_LINKS = (SCRATCH, TIMINGS)
+"""Folders of an isolated work tree that are links to what outlives it."""
 _PATIENCE = 20.0
 """Seconds that a run waits for the processes of one that was killed a moment ago."""
 _SAVE_PATIENCE = 300.0
@@ -98,12 +100,15 @@ def work_tree(project: Path) -> Iterator[Workspace]:
 def isolated_tree(project: Path, overrides: Mapping[str, Any]) -> Iterator[Workspace]:
     """A git work tree of HEAD with the project's cache and the outputs of its dvc.lock, and with changed parameters.
 
-    What a run leaves unfinished stays in the project's `.scratch`, for the next run with the same overrides. What
-    killed runs have left of their work trees is removed.
+    What a run leaves unfinished stays in the project's `.scratch`, for the next run with the same overrides, and the
+    times of its stages in the project's reports/timings. What killed runs have left of their work trees is removed.
     """
     with committed_tree(project) as tree, _scratch(project, overrides) as (scratch, scratch_descriptor):
         rewrite_params(tree.folder / PARAMS_FILE, overrides)
-        (tree.folder / SCRATCH).symlink_to(scratch, target_is_directory=True)
+        for link, target in zip(_LINKS, (scratch, project / TIMINGS), strict=True):
+            target.mkdir(parents=True, exist_ok=True)
+            (tree.folder / link).parent.mkdir(exist_ok=True)
+            (tree.folder / link).symlink_to(target, target_is_directory=True)
         dvc(tree.folder, "checkout", "--allow-missing")
         yield Workspace(tree.folder, (*tree.locks, scratch_descriptor))
 
@@ -136,11 +141,12 @@ def save_experiment(project: Path, workspace: Workspace, name: str) -> Commit:
 
     Where nothing differs from the commit that the run started from, that commit is what is returned.
     """
-    changed = [path for path in uncommitted(workspace.folder) if Path(path).parts[0] != str(SCRATCH)]
-    if not changed:
+    for link in _LINKS:  # nothing runs there any more, and a link to another folder is no result
+        (workspace.folder / link).unlink(missing_ok=True)
+    if not uncommitted(workspace.folder):
         return Commit(git("rev-parse", "HEAD", cwd=workspace.folder).strip(), None)
     new = git("ls-files", "--others", "--exclude-standard", "-z", cwd=workspace.folder).split("\0")
-    options = [f"--include-untracked={path}" for path in new if path and Path(path).parts[0] != str(SCRATCH)]
+    options = [f"--include-untracked={path}" for path in new if path]
     # DVC notes what it is saving in refs/exps/exec, which all work trees of a clone share: two at once fail, or worse.
     refusal = f"{project / _PLACES / 'save'}: locked by runs that save their experiments; retry this one"
     with locked(project / _PLACES / "save", patience=_SAVE_PATIENCE, refusal=refusal):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cpfd.features.store import FeatureStore
     from tests.support.small import Extracted
 
+# Else each command of DVC starts a process that tries to tell of it.
+os.environ["DVC_NO_ANALYTICS"] = "1"
 # A busy machine is slow: what a test may cost is guarded by counts.
 hypothesis.settings.register_profile("cpfd", deadline=None)
 hypothesis.settings.load_profile("cpfd")

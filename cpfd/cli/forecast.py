@@ -36,7 +36,7 @@ def forecast(
     if clips is None:
         typer.echo(f"to train: not known before data/raw/{params.dataset.name} is there; `cpfd import` makes it")
         return
-    networks = count_networks([each["stage"] for each in runs], params, clips.labelled)
+    networks = count_networks([each["stage"] for each in runs], params, clips)
     for line in tell_cost(networks, params):
         typer.echo(line)
     if networks and trial:

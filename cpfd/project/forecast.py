@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpfd.errors import CpfdError
+from cpfd.pages.formatting import duration
 from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE, TIMINGS
 from cpfd.project.graph import Pipeline, Run, differences, families, recorded_run
 from cpfd.project.lock import shown
@@ -113,6 +114,18 @@ def _all_cached(revision: Revision, outs: Mapping[str, str | None]) -> bool:
         if any(revision.in_cache(file) is None for file in files):
             return False
     return True
+
+
+def tell_wait(stages: Iterable[str]) -> str:
+    """A line on how long these stages take one after the other, by earlier runs on this machine."""
+    seconds = stage_seconds()
+    expected = {stage: _expected(stage, seconds) for stage in stages}
+    known = [each for each in expected.values() if each is not None]
+    new = families(stage for stage, each in expected.items() if each is None)
+    told = [f"about {duration(sum(known))} by earlier runs here, one stage after the other"] if known else []
+    if new:
+        told.append(f"{', '.join(new)} never ran here: `cpfd forecast` tells more, by a trial of some steps")
+    return f"to wait: {'; '.join(told)}"
 
 
 def stage_seconds() -> dict[str, float]:

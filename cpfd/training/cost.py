@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cpfd.datasets.contract import SPLITS, TEXT_COLUMNS, parse_labels, read_dataset
+from cpfd.datasets.tables import column_names
 from cpfd.demo.story import TOPICS
 from cpfd.files import read_json, read_table
 from cpfd.params.schema import Params, Train
@@ -23,6 +24,8 @@ class Clips:
     classes: int
     videos: bool
     texts: bool
+    dense: bool
+    """Whether there are dense features, without which no teacher is trained, nor a student taught by one."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +45,31 @@ def count_clips(params: Params, project: Path = Path()) -> Clips | None:
     """
     validated, raw = project / VALIDATED, project / RAW / params.dataset.name
     if (validated / "manifest.parquet").is_file() and _name(validated) == params.dataset.name:
-        return _count(read_table(validated / "manifest.parquet"), params)
+        dense = column_names(validated / "dense.parquet")
+        return _count(read_table(validated / "manifest.parquet"), dense, params)
     if raw.is_dir():
-        return _count(read_dataset(raw).manifest, params)
+        dataset = read_dataset(raw)
+        return _count(dataset.manifest, list(dataset.dense.columns), params)
     if params.dataset.name != GENERATED:
         return None
     demo = params.demo
     training = demo.clips * (1 - demo.validation_share - demo.test_share)
-    return Clips(round(training * (1 - demo.unlabelled_share)), len(TOPICS), videos=True, texts=True)
+    return Clips(round(training * (1 - demo.unlabelled_share)), len(TOPICS), videos=True, texts=True, dense=True)
 
 
-def count_networks(stages: Iterable[str], params: Params, labelled: int) -> list[Networks]:
-    """The networks of those stages that train some, for a training split with so many `labelled` clips."""
+def count_networks(stages: Iterable[str], params: Params, clips: Clips) -> list[Networks]:
+    """The networks of those stages that train some on these clips."""
     folds = params.crossfit.folds
     found = []
     for stage in stages:
-        match stage.partition("@")[0]:
+        name, _, variant = stage.partition("@")
+        if not clips.dense and not variant.startswith("none-"):
+            continue
+        match name:
             case "teacher" | "student":
-                found.append(Networks(stage, 1, _steps(labelled, params.train)))
+                found.append(Networks(stage, 1, _steps(clips.labelled, params.train)))
             case "crossfit":
-                taught = labelled - labelled // folds
+                taught = clips.labelled - clips.labelled // folds
                 found.append(Networks(stage, folds * params.crossfit.repeats, _steps(taught, params.train)))
     return found
 
@@ -105,7 +113,7 @@ def _name(validated: Path) -> str:
     return str(read_json(validated / "dataset.json")["name"])
 
 
-def _count(manifest: pd.DataFrame, params: Params) -> Clips:
+def _count(manifest: pd.DataFrame, dense: list[str], params: Params) -> Clips:
     labelled = manifest[manifest["label"] != ""]
     named = {name for label in labelled["label"].unique() for name in parse_labels(label, params.dataset.task)}
     split = labelled.get("split", pd.Series("", labelled.index))
@@ -119,4 +127,5 @@ def _count(manifest: pd.DataFrame, params: Params) -> Clips:
         classes=len(named),
         videos="path" in manifest and bool((manifest["path"] != "").any()),
         texts=bool((manifest[texts] != "").any(axis=None)) if texts else False,
+        dense=len(dense) > 1,
     )

@@ -16,6 +16,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from ruamel.yaml import YAML
 
+from cpfd.files import write_json
+from cpfd.paths import TIMINGS
 from flows.workspace import isolated_tree, save_experiment
 from tests.support.flow_runs import flow_run_id, logs, run, task_runs
 from tests.support.project import NOISE, PATIENCE, Project, wait_for
@@ -199,10 +201,12 @@ def test_a_run_tells_first_what_its_networks_will_cost(tmp_path: Path, monkeypat
     monkeypatch.chdir(project.folder)
 
     # The demo's 800 clips: 384 are labelled for training, in 12 batches an epoch; crossfit leaves a fifth out.
+    write_json(TIMINGS / "teacher.json", {"seconds": 61.0})
     told = "to train: 11 networks, 2240 optimiser steps at most (teacher 1 x 240, crossfit 10 x 200)"
     first = logs(run())
     assert 0 < first.index(told) < first.index("teacher reads")
     assert "crossfit.repeats 2 (5 networks each)" in first
+    assert "to wait: about 61 s by earlier runs here, one stage after the other; crossfit, join never ran" in first
     assert "to train" not in logs(run())
 
 

@@ -2,18 +2,18 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
 from cpfd.cli import app
 from cpfd.errors import CpfdError
+from tests.support.warm import warm_commands
 
 
 def cpfd(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the installed command in `folder`."""
-    command = [str(Path(sys.executable).with_name("cpfd")), *map(str, arguments)]
+    command = [str(warm_commands() / "cpfd"), *map(str, arguments)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "150"})
 
 

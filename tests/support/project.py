@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from tests.support.warm import warm_python
+from tests.support.warm import warm_commands
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -76,11 +76,10 @@ class Project:
             params[group].update(values)
         YAML().dump(params, path)
 
-    def run(self, *command: str, check: bool = True, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project, with `path` at the front of PATH; a failure shows what it printed."""
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project, where stages, `dvc` and `cpfd` start warm; a failure shows what it printed."""
         environment = self.environment()
-        if path:
-            environment["PATH"] = f"{path}:{environment['PATH']}"
+        environment["PATH"] = f"{warm_commands()}:{environment['PATH']}"
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )
@@ -93,9 +92,7 @@ class Project:
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
     def reproduce(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `dvc repro`; where the code is CPFD's, stages start warm."""
-        path = warm_python() if (self.folder / "cpfd").is_dir() else None
-        return self.run("dvc", "repro", *arguments, path=path)
+        return self.run("dvc", "repro", *arguments)
 
     def kill_when(self, command: list[str], ready: Callable[[], bool], *, alone: bool = False) -> None:
         """Start a command and kill -9 it once `ready`, with all its children or alone; it must not end before."""

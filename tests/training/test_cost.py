@@ -1,6 +1,7 @@
 """What a run will cost is told before it starts, and comes true."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,19 +24,28 @@ MANIFEST = pd.DataFrame(
     }
 )
 
+ABOUT = Clips(len(LABELLED), classes=2, videos=True, texts=True, dense=True)
+
 
 def test_a_network_takes_the_steps_that_were_told(store: FeatureStore, tmp_path: Path) -> None:
     train(pool(store), tmp_path, patience=10, batch_size=5)  # with unlabelled clips, which cost no step more
-    (told,) = count_networks(["student@pfd-0"], small_params(train={"epochs": 4, "batch_size": 5}), len(LABELLED))
+    (told,) = count_networks(["student@pfd-0"], small_params(train={"epochs": 4, "batch_size": 5}), ABOUT)
     curve = pd.read_csv(tmp_path / "curves/plots/metrics/eval_macro_f1.tsv", sep="\t")
     assert told == Networks("student@pfd-0", 1, curve["step"].max())
 
 
 def test_cross_fitting_trains_a_network_for_each_fold_and_repeat_on_the_other_folds() -> None:
     params = small_params(crossfit={"folds": 4, "repeats": 3}, train={"epochs": 2, "batch_size": 5})
-    assert count_networks(["validate", "crossfit@teacher", "evaluate"], params, 40) == [
+    clips = replace(ABOUT, labelled=40)
+    assert count_networks(["validate", "crossfit@teacher", "evaluate"], params, clips) == [
         Networks("crossfit@teacher", 12, 12)
     ]
+
+
+def test_without_dense_features_only_students_without_a_teacher_are_trained() -> None:
+    stages = ["teacher", "crossfit@teacher", "crossfit@student", "student@none-0", "student@pfd-0"]
+    found = count_networks(stages, small_params(), replace(ABOUT, dense=False))
+    assert [each.stage for each in found] == ["student@none-0"]
 
 
 def test_clips_are_counted_as_far_as_they_are_known(tmp_path: Path) -> None:
@@ -43,16 +53,17 @@ def test_clips_are_counted_as_far_as_they_are_known(tmp_path: Path) -> None:
     params = small_params(dataset={"name": "pets", "task": "multi_label"}, split={"validation_share": 0.25})
     assert count_clips(params, tmp_path) is None
     demo = small_params(dataset={"name": "demo"}, demo={"clips": 100, "unlabelled_share": 0.5})
-    assert count_clips(demo, tmp_path) == Clips(labelled=30, classes=8, videos=True, texts=True)
+    assert count_clips(demo, tmp_path) == Clips(labelled=30, classes=8, videos=True, texts=True, dense=True)
 
     write_table(tmp_path / "data/raw/pets/manifest.parquet", MANIFEST)
-    assert count_clips(params, tmp_path) == Clips(labelled=9, classes=2, videos=False, texts=True)
+    assert count_clips(params, tmp_path) == Clips(labelled=9, classes=2, videos=False, texts=True, dense=False)
     split = MANIFEST.assign(split=["train"] * 14 + ["test"] * 3 + ["validation"] * 3)
     write_table(tmp_path / "data/validated/manifest.parquet", split)
+    write_table(tmp_path / "data/validated/dense.parquet", MANIFEST[["video_id"]].assign(views=1.0))
     write_json(tmp_path / "data/validated/dataset.json", {"name": "another"})
-    assert count_clips(params, tmp_path) == Clips(labelled=9, classes=2, videos=False, texts=True)
+    assert count_clips(params, tmp_path) == Clips(labelled=9, classes=2, videos=False, texts=True, dense=False)
     write_json(tmp_path / "data/validated/dataset.json", {"name": "pets"})
-    assert count_clips(params, tmp_path) == Clips(labelled=14, classes=2, videos=False, texts=True)
+    assert count_clips(params, tmp_path) == Clips(labelled=14, classes=2, videos=False, texts=True, dense=True)
 
 
 def test_a_new_project_is_told_what_it_will_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
