@@ -13,6 +13,7 @@ import pandas as pd
 from bench import simple_models
 from bench.replicates import project, seed_folder
 from bench.tasks import Method, Task
+from cpfd.datasets.validated import read_clips
 from cpfd.distill.assessment import Assessment, assess
 from cpfd.features.store import FeatureStore
 from cpfd.files import fingerprint, read_json, read_table, write_json, write_table
@@ -35,10 +36,10 @@ def train_arms(task: Task, seed: int, methods: list[Method]) -> None:
     An arm is kept under a fingerprint of all that decides its bits: the clips, their targets, parameters and code.
     """
     with project(seed_folder(task, seed), task.params(seed)) as params:
-        store = FeatureStore(CONTENT)
+        store = FeatureStore(CONTENT, VALIDATED)
         tables = {role: read_table(CROSSFIT / f"{role}.parquet") for role in ("teacher", "student")}
         teacher = read_table(MODELS / "teacher" / "logits.parquet")
-        inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", CODE / "student.txt"]
+        inputs = [*FeatureStore.files(CONTENT, VALIDATED), CODE / "student.txt"]
         assess(store, tables["teacher"], tables["student"], params.distill).report.write(ARMS / "summary.json")
         for method in methods:
             for number, overlay in enumerate(method.grid):
@@ -69,7 +70,7 @@ def _train_arm(
 
 def _simple_arms(store: FeatureStore, inputs: list[Path]) -> None:
     """Majority, TF-IDF with logistic regression, gradient boosting on dense features; at most two settings of each."""
-    manifest, dense = (read_table(VALIDATED / f"{name}.parquet") for name in ("manifest", "dense"))
+    manifest, dense = read_clips(VALIDATED), read_table(VALIDATED / "dense.parquet")
     inside = [*inputs, Path(simple_models.__file__)]
     for name, model in simple_models.models(store, manifest, dense).items():
         _kept(name, fingerprint(inside, name), store, partial(_simple_logits, store, model))
@@ -97,7 +98,7 @@ def validation_score(store: FeatureStore, logits: pd.DataFrame) -> float:
     """Macro-F1 of a table of logits on the validation split: what settings are chosen by."""
     judged = logits[logits["split"] == "validation"]
     rows = pd.Index(store.index["video_id"]).get_indexer(judged["video_id"])
-    return macro_f1(store.targets[rows], np.stack(judged["logits"].to_list()), store.meta["task"])
+    return macro_f1(store.targets[rows], np.stack(judged["logits"].to_list()), store.task)
 
 
 def chosen(folder: Path, arms: list[str]) -> tuple[dict[str, Any], Path] | None:

@@ -18,6 +18,7 @@ from bench.replicates import project
 from bench.tasks import ROOT, overlaid
 from cpfd.datasets.contract import write_dataset
 from cpfd.errors import CpfdError
+from cpfd.features.store import map_shard
 from cpfd.files import fingerprint, read_table, remove
 from cpfd.paths import CONTENT, PARAMS_FILE, RAW, VALIDATED
 
@@ -142,7 +143,7 @@ def _outcomes(kinds: dict[str, str], whole: dict[str, str]) -> tuple[dict[str, s
         found[clip] = "read" if clip in held else "in quarantine" if reasons.get(clip) else "FAULT"
         if found[clip] == "FAULT":
             faults.append(f"{clip}.{kinds[clip]}: neither in the store nor in quarantine")
-    for file in CONTENT.rglob("*.npy"):
-        if not np.isfinite(np.load(file).astype(np.float32)).all():
+    for file in CONTENT.rglob("*.safetensors"):
+        if not all(np.isfinite(values.astype(np.float32)).all() for values in map_shard(file).values()):
             faults.append(f"{file}: not finite")
     return found, faults

@@ -17,7 +17,7 @@ from cpfd.evaluation import bootstrap
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_json, read_table
 from cpfd.metrics import Floats
-from cpfd.paths import CONTENT, MODELS
+from cpfd.paths import CONTENT, MODELS, VALIDATED
 
 SAMPLES = 2000
 
@@ -115,7 +115,7 @@ def overall(outcomes: list[Outcome]) -> dict[str, OverallRow]:
 
 def _read_seed(task: Task, seed: int, methods: list[Method]) -> SeedResult:
     folder = seed_folder(task, seed)
-    store = FeatureStore(folder / CONTENT)
+    store = FeatureStore(folder / CONTENT, folder / VALIDATED)
     rows = store.rows("test", labelled=True)
     ids = store.index["video_id"].iloc[rows]
     train = len(store.rows("train", labelled=True))

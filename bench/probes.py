@@ -10,7 +10,7 @@ from bench import command
 from bench.simple_models import all_classes
 from cpfd.features.store import FeatureStore
 from cpfd.metrics import macro_f1
-from cpfd.paths import CONTENT, DENSE
+from cpfd.paths import CONTENT, DENSE, VALIDATED
 from cpfd.training.batches import load_dense
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -24,7 +24,7 @@ def main() -> None:
 
     Example: dvc repro dense && python -m bench.probes
     """
-    store = FeatureStore(CONTENT)
+    store = FeatureStore(CONTENT, VALIDATED)
     rows = {split: store.rows(split, labelled=True) for split in ("train", "validation", "test")}
     print("| input | macro-F1 on validation | macro-F1 on test |\n|---|---|---|")
     for name, features in _inputs(store).items():

@@ -22,7 +22,9 @@ from bench.labels import flip, hide
 from bench.tasks import ROOT, Task, shared_data
 from cpfd.code import PACKAGE, write_code
 from cpfd.datasets.splits import assign_splits
+from cpfd.datasets.validated import read_clips, split_tables
 from cpfd.errors import CpfdError
+from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, read_json, read_table, remove, write_json, write_table, written_aside
 from cpfd.importing.youtube import creator_history
 from cpfd.params.load import load_params
@@ -68,7 +70,7 @@ def prepare(task: Task) -> None:
             "import", [raw], [CODE / "demo.txt"], [commands, params.demo.model_dump()], lambda: _import(raw, commands)
         )
         _cached_stage("validate", [VALIDATED, REPORTS], [raw / "manifest.parquet"], validate.main)
-        _cached_stage("extract", [CONTENT], [VALIDATED / "manifest.parquet"], extract.main)
+        _cached_stage("extract", [CONTENT], [VALIDATED / "content.parquet"], extract.main)
 
 
 def replicate(task: Task, seed: int) -> None:
@@ -78,12 +80,12 @@ def replicate(task: Task, seed: int) -> None:
     with project(seed_folder(task, seed), task.params(seed)) as params:
         base = base_folder(task)
         described = [task.split, task.noise, task.kept_labels, params.split.model_dump()]
-        source = [base / VALIDATED, base / CONTENT / "index.parquet", base / CONTENT / "meta.json"]
+        source = [base / VALIDATED, *FeatureStore.files(base / CONTENT, base / VALIDATED)]
         _cached("build", [VALIDATED, CONTENT], source, described, lambda: _build(task, seed, params, base))
-        index = CONTENT / "index.parquet"
+        store = FeatureStore.files(CONTENT, VALIDATED)
         _cached_stage("dense", [DENSE], [VALIDATED], dense.main)
-        _cached_stage("teacher", [MODELS / "teacher"], [index, DENSE], teacher.main)
-        for role, inputs in (("teacher", [index, DENSE]), ("student", [index])):
+        _cached_stage("teacher", [MODELS / "teacher"], [*store, DENSE], teacher.main)
+        for role, inputs in (("teacher", [*store, DENSE]), ("student", store)):
             _cached_stage("crossfit", [CROSSFIT / f"{role}.parquet"], inputs, crossfit.main, role)
 
 
@@ -124,7 +126,7 @@ def _import(raw: Path, commands: list[str]) -> None:
 
 def _build(task: Task, seed: int, params: Params, base: Path) -> None:
     """Write data/validated and data/features/content of a seed: another split, other labels, the same clips."""
-    manifest, dense = (read_table(base / VALIDATED / f"{name}.parquet") for name in ("manifest", "dense"))
+    manifest, dense = read_clips(base / VALIDATED), read_table(base / VALIDATED / "dense.parquet")
     if task.split != "given":
         # As `cpfd import youtube-trending --group-by none`, which splits videos whoever made them.
         known = task.split == "known-creators"
@@ -146,21 +148,17 @@ def _build(task: Task, seed: int, params: Params, base: Path) -> None:
         manifest = manifest.assign(creator_id="")
     with written_aside(VALIDATED) as aside:
         aside.mkdir()
-        write_table(aside / "manifest.parquet", manifest)
-        write_table(aside / "dense.parquet", dense)
-        write_json(aside / "dataset.json", read_json(base / VALIDATED / "dataset.json"))
-    index = read_table(base / CONTENT / "index.parquet")
-    names = [name for name in ("split", "label", "creator_id") if name in manifest]
-    columns = manifest.set_index("video_id").loc[index["video_id"], names]
-    with written_aside(CONTENT) as aside:
-        aside.mkdir()
-        write_table(aside / "index.parquet", index.assign(**{name: columns[name].to_numpy() for name in names}))
-        write_json(aside / "meta.json", read_json(base / CONTENT / "meta.json"))
-        (aside / "shards").symlink_to(base / CONTENT / "shards")
+        for name, table in {**split_tables(manifest), "dense.parquet": dense}.items():
+            write_table(aside / name, table)
+        for name in ("task.json", "dataset.json"):
+            write_json(aside / name, read_json(base / VALIDATED / name))
+    remove(CONTENT)
+    CONTENT.parent.mkdir(parents=True, exist_ok=True)
+    CONTENT.symlink_to(base / CONTENT)
 
 
 def clusters(task: Task, video_ids: pd.Series) -> np.ndarray:
     """What the bootstrap draws: the creator of each clip, or the clip itself where there is none."""
-    creators = read_table(base_folder(task) / VALIDATED / "manifest.parquet").set_index("video_id")
+    creators = read_clips(base_folder(task) / VALIDATED).set_index("video_id")
     known = creators.get("creator_id", pd.Series("", creators.index)).loc[video_ids]
     return np.where(known == "", "clip " + video_ids.to_numpy(object), "creator " + known.to_numpy(object)).astype(str)

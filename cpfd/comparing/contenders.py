@@ -49,7 +49,7 @@ class HeldOutClips:
     """The labelled test clips of the challenger that the champion has not learnt from."""
 
     table: pd.DataFrame
-    """One row per clip, by video_id: those of data/validated/manifest.parquet with `creator_id`, empty if unknown."""
+    """One row per clip, by video_id: as `cpfd.datasets.validated` has it, with `creator_id`, empty if unknown."""
     seen_by_champion: int
     """How many labelled test clips the champion has learnt from."""
 
@@ -81,15 +81,13 @@ class Match:
         return self.clips.table[self.judged].reset_index(drop=True)
 
 
-def select_clips(index: pd.DataFrame, manifest: pd.DataFrame, learnt: pd.DataFrame) -> HeldOutClips:
+def select_clips(encoded: pd.DataFrame, learnt: pd.DataFrame) -> HeldOutClips:
     """Select the clips that both students can be compared on.
 
-    index, manifest: the challenger's data/features/content/index.parquet and data/validated/manifest.parquet.
-    `learnt` is the champion's manifest: a clip is known by its video_id, or by the content of its file.
+    `encoded` are the challenger's clips (`encoded_clips`), `learnt` the champion's as validated: a clip is known by its
+    video_id, or by the content of its file.
     """
-    tested = index[(index["split"] == "test") & (index["label"] != "")].sort_values("video_id")
-    clips = manifest.set_index("video_id").loc[tested["video_id"]].reset_index()
-    clips["creator_id"] = tested["creator_id"].to_numpy()
+    clips = encoded[(encoded["split"] == "test") & (encoded["label"] != "")].sort_values("video_id")
     learnt = learnt[learnt["split"] != "test"]
     same_file = (clips["content_hash"] != "") & clips["content_hash"].isin(learnt["content_hash"])
     known = clips["video_id"].isin(learnt["video_id"]) | same_file
@@ -124,13 +122,13 @@ def classify(student: Student, clips: pd.DataFrame, videos: Path, threads: int, 
     )
 
 
-def describe_clips(clips: pd.DataFrame, index: pd.DataFrame, videos: Path) -> pd.DataFrame:
+def describe_clips(clips: pd.DataFrame, encoded: pd.DataFrame, videos: Path) -> pd.DataFrame:
     """The slice of each of `clips` by `creator`, `length` and `text`, in words.
 
-    `index` has the clips of all splits, and so tells how many of them a creator has. Creators and lengths are cut
+    `encoded` are the clips of all splits, which tell how many a creator has. Creators and lengths are cut
     into thirds of `clips`. Raises CpfdError naming a clip that cannot be decoded.
     """
-    uploads = index.loc[index["creator_id"] != "", "creator_id"].value_counts()
+    uploads = encoded.loc[encoded["creator_id"] != "", "creator_id"].value_counts()
     named = zip(clips["video_id"], clips["path"], strict=True)
     seconds = [_seconds(videos / path, video_id) if path else np.nan for video_id, path in named]
     written = [bool(text) for text in join_text(clips, TEXT_COLUMNS)]

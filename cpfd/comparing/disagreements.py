@@ -1,7 +1,6 @@
 """Two students of any two revisions against each other, on the test clips of the second, and where they disagree."""
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +10,12 @@ import torch
 from cpfd import metrics
 from cpfd.comparing.contenders import Match, classify, compare, describe_clips, match, select_clips
 from cpfd.datasets.contract import TEXT_COLUMNS
+from cpfd.datasets.validated import clip_tables, encoded_clips, read_clips
 from cpfd.features.text import join_text
 from cpfd.files import read_json, read_table
 from cpfd.params.schema import Params
 from cpfd.paths import CONTENT, PACKAGE, RAW, VALIDATED
-from cpfd.project.revision import Revision, refuse_outside
+from cpfd.project.revision import Revision, bring
 from cpfd.reports.duel import ComparedRevisions, Differences, Disagreement, DuelReport, Latency, NamedRevision, Opinion
 from cpfd.student.student import Student
 from cpfd.student.trial import try_student
@@ -38,16 +38,13 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
     """
     bring_student(champion, scratch / "champion")
     bring_student(challenger, scratch / "challenger")
-    bring(champion, VALIDATED, ["manifest.parquet"], scratch / "learnt")
-    bring(challenger, VALIDATED, ["manifest.parquet"], scratch / "validated")
-    bring(challenger, CONTENT, ["index.parquet", "meta.json"], scratch / "content")
+    bring(champion, VALIDATED, clip_tables(champion), scratch / "learnt")
+    bring(challenger, VALIDATED, [*clip_tables(challenger), "dataset.json"], scratch / "validated")
+    bring(challenger, CONTENT, ["index.parquet"], scratch / "content")
     index = read_table(scratch / "content" / "index.parquet")
-    clips = select_clips(
-        index,
-        read_table(scratch / "validated" / "manifest.parquet"),
-        read_table(scratch / "learnt" / "manifest.parquet"),
-    )
-    dataset = read_json(scratch / "content" / "meta.json")["name"]
+    encoded = encoded_clips(read_clips(scratch / "validated"), index)
+    clips = select_clips(encoded, read_clips(scratch / "learnt"))
+    dataset = read_json(scratch / "validated" / "dataset.json")["name"]
     bring(challenger, RAW / dataset, [f"videos/{path}" for path in clips.table["path"] if path], scratch / "raw")
 
     videos, threads = scratch / "raw" / "videos", params.extract.threads
@@ -57,7 +54,7 @@ def hold_duel(champion: Revision, challenger: Revision, params: Params, disagree
         classify(students["champion"], clips.table, videos, threads, champion.name),
         classify(students["challenger"], clips.table, videos, threads, challenger.name),
     )
-    slices = describe_clips(clips.table, index, videos)
+    slices = describe_clips(clips.table, encoded, videos)
     comparison = compare(pair, slices, params.evaluation, params.champion.min_slice_clips)
     report = DuelReport(
         revisions=ComparedRevisions(champion=_named(champion), challenger=_named(challenger)),
@@ -141,27 +138,6 @@ def bring_student(revision: Revision, target: Path) -> None:
         revision.fetch(PACKAGE, target)
     else:
         bring(revision, PACKAGE, listing, target)
-
-
-def bring(revision: Revision, folder: Path, names: Iterable[str], target: Path) -> None:
-    """Make files of a folder readable below `target`: links into DVC's cache, else fetched copies.
-
-    A folder of the work tree that DVC does not track is read where it lies. Raises CpfdError where a name leads out of
-    the folder, by itself or as a symbolic link, or the folder's own, which has the data set's name, out of the project.
-    """
-    refuse_outside(folder.as_posix(), revision.name)
-    listing = revision.listing(folder) or {}
-    untracked = revision.commit is None and folder.as_posix() not in revision.hashes
-    for name in sorted(set(names)):
-        refuse_outside(name, f"{folder} of {revision.name}")
-        if untracked:
-            refuse_outside(os.path.relpath(Path(folder, name).resolve(), folder.resolve()), f"{folder / name}, a link,")
-        file = folder / name if untracked else revision.in_cache(listing.get(name))
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        if file is None:
-            revision.fetch(folder / name, target / name)
-        else:
-            (target / name).symlink_to(file.absolute())
 
 
 def _measure_latency(

@@ -1,12 +1,14 @@
-"""Splits and folds: clips of one creator stay together, classes are spread by share, row order does not matter."""
+"""Splits and folds: clips of one creator stay together, and row order does not matter."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cpfd.datasets.contract import SPLITS, label_matrix, parse_labels
+from cpfd.datasets.contract import SPLITS, parse_labels
 from cpfd.errors import CpfdError
 from cpfd.params.schema import Split
 
@@ -16,10 +18,11 @@ _SWEEPS = 20  # most; 100 to 5,000 groups settled after two or three
 def assign_splits(manifest: pd.DataFrame, params: Split, task: str) -> pd.Series:
     """The split of every clip: "train", "validation" or "test", indexed like `manifest`.
 
-    A `split` column that is filled is taken as it is. Otherwise the clips are split by `creator_id` (an empty one
-    stands alone) and labels are spread over the splits by the shares of `params`, which count labelled clips. A clip
-    without a label goes with its creator, else to "train". The result depends on the seed and on each row's content,
-    never on the order of the rows.
+    A `split` column that is filled is taken as it is. Otherwise clips are split by `creator_id` (an empty one stands
+    alone): the hash of seed and creator falls into each split as often as its share in `params` says, whatever the
+    other clips and labels are, so that a clip keeps its split when others come, go or are relabelled. There is one
+    correction: where a split has no clip of a class, the creator who is nearest to it goes there, as long as the class
+    is left in more important splits (`_cover`). Creators without any label train.
 
     Raises CpfdError when the `split` column is filled in part or holds anything else than the three names.
     """
@@ -30,12 +33,58 @@ def assign_splits(manifest: pd.DataFrame, params: Split, task: str) -> pd.Series
     creators = manifest.get("creator_id", pd.Series("", index=manifest.index))
     groups = creators.where(creators != "", "\0" + manifest["video_id"])  # NUL: no creator_id can collide
     labelled = manifest["label"] != ""
-    labels = manifest["label"][labelled]
-    classes = sorted({name for label in labels for name in parse_labels(label, task)})
-    shares = np.array([1 - params.validation_share - params.test_share, params.validation_share, params.test_share])
-    part = _assign(label_matrix(labels, classes, task), groups[labelled].to_numpy(), shares, params.seed, cover=True)
-    split_of_group = dict(zip(groups[labelled], np.array(SPLITS)[part], strict=True))
-    return groups.map(lambda group: split_of_group.get(group, "train")).astype(object).rename("split")
+    named = manifest["label"][labelled].map(lambda label: parse_labels(label, task)).groupby(groups[labelled])
+    classes_of = {str(group): {name for names in lists for name in names} for group, lists in named}
+    places = {group: _place(group, params.seed) for group in classes_of}
+    bounds = np.cumsum([0, 1 - params.validation_share - params.test_share, params.validation_share])
+    split_of = {group: SPLITS[int(bounds.searchsorted(place, side="right")) - 1] for group, place in places.items()}
+    _cover(
+        split_of, classes_of, places, dict(zip(SPLITS, [*zip(bounds, [*bounds[1:], 1.0], strict=True)], strict=True))
+    )
+    return groups.map(lambda group: split_of.get(group, "train")).astype(object).rename("split")
+
+
+def _place(group: str, seed: int) -> float:
+    """A number of [0, 1) that depends on seed and group alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{group}".encode()).digest()[:6]) / 2**48
+
+
+def _cover(
+    split_of: dict[str, str],
+    classes_of: Mapping[str, set[str]],
+    places: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+) -> None:
+    """Have every class in every split, as far as it has clips of enough creators; changes `split_of`.
+
+    Training needs a class most, since what is not learnt cannot be tested; then the test, then validation. The group
+    that goes to a split which lacks a class is the one whose place is nearest to the split's range, and never one that
+    a more important split would lack.
+    """
+    groups_of: dict[str, list[str]] = {}
+    for group, names in classes_of.items():
+        for name in names:
+            groups_of.setdefault(name, []).append(group)
+    counts = {split: Counter[str]() for split in ranges}
+    for group, split in split_of.items():
+        counts[split].update(classes_of[group])
+    importance = ("train", "test", "validation")
+    for rank, split in enumerate(importance):
+        low, high = ranges[split]
+        for name in sorted(groups_of):
+            if counts[split][name]:
+                continue
+            movable = [
+                group
+                for group in groups_of[name]
+                if importance.index(split_of[group]) > rank
+                or all(counts[split_of[group]][other] > 1 for other in classes_of[group])
+            ]
+            if movable:
+                moved = min(movable, key=lambda group: (max(low - places[group], places[group] - high), group))
+                counts[split_of[moved]].subtract(classes_of[moved])
+                counts[split].update(classes_of[moved])
+                split_of[moved] = split
 
 
 def assign_folds(targets: NDArray[np.float32], groups: ArrayLike, folds: int, seed: int) -> NDArray[np.int64]:
@@ -52,18 +101,15 @@ def assign_folds(targets: NDArray[np.float32], groups: ArrayLike, folds: int, se
             f"{len(named)} labelled training clips by {count} creators cannot be dealt into {folds} folds;"
             f" lower crossfit.folds to {count} or bring clips of more creators"
         )
-    return _assign(targets, named, np.full(folds, 1 / folds), seed, cover=False)
+    return _deal(targets, named, folds, seed)
 
 
-def _assign(
-    targets: NDArray[np.float32], groups: NDArray[np.object_], shares: NDArray[np.float64], seed: int, *, cover: bool
-) -> NDArray[np.int64]:
-    """Deal groups into parts so that each class is spread by `shares[P]`: part[N].
+def _deal(targets: NDArray[np.float32], groups: NDArray[np.object_], parts: int, seed: int) -> NDArray[np.int64]:
+    """Deal groups into equal parts so that each class is spread over all of them: part[N].
 
     Groups are dealt one by one, those that weigh most in their classes first, each to the part where the chi-square
     distance sum((count - wanted)^2 / wanted) over classes and clips grows least. Sweeps over all groups then move
-    single groups while that lowers the distance. With `cover`, a class that a part lacks then costs more than any
-    distance, and most in the first part: a class that is not in the training split cannot be evaluated anywhere.
+    single groups while that lowers the distance.
     """
     names, group_of_clip = np.unique(groups.astype(str), return_inverse=True)
     no_class = targets.sum(axis=1, keepdims=True) == 0
@@ -72,9 +118,7 @@ def _assign(
     np.add.at(counts, group_of_clip, counted)
     counts = counts[:, counts.any(axis=0)]
     total = counts.sum(axis=0)
-    wanted = np.outer(shares, total)
-    lack = np.full((len(shares), 1), len(total) * total.max(initial=0) / shares.min() if cover else 0.0)
-    lack[0] *= len(total) + 1
+    wanted = np.tile(total / parts, (parts, 1))
 
     order = _order(names, (counts**2 / total).sum(axis=1), seed)
     have = np.zeros_like(wanted)
@@ -86,8 +130,6 @@ def _assign(
                 have[part_of_group[group]] -= counts[group]
             more = have + counts[group]
             growth = ((more - wanted) ** 2 - (have - wanted) ** 2) / wanted
-            if sweep:
-                growth -= lack * ((have == 0) & (more > 0))
             part_of_group[group] = part = int(growth.sum(axis=1).argmin())
             have[part] = more[part]
         if (before == part_of_group).all():

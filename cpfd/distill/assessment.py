@@ -41,7 +41,7 @@ class Assessment:
 
 def assess(store: FeatureStore, teacher: pd.DataFrame, student: pd.DataFrame, distill: Distill) -> Assessment:
     """Assess the tables that cross-fitting the teacher and the student gave (`cpfd.training.crossfit`)."""
-    task = store.meta["task"]
+    task = store.task
     judged = _judged(store, teacher, student)
     labels, labelled = store.targets[judged.rows].astype(np.float64), store.labelled[judged.rows]
     unlabelled = int((~labelled).sum())

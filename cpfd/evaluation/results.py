@@ -185,7 +185,7 @@ def class_table(test: Split, shipped: Shipped) -> pd.DataFrame:
 def read_class_table(path: Path) -> pd.DataFrame:
     """Read the table of `class_table` from its CSV file, every digit of it."""
     # A class may well be called 1 or null.
-    return pd.read_csv(path, dtype={"class": str}, keep_default_na=False, float_precision="round_trip")
+    return pd.read_csv(path, dtype={"class": str}, keep_default_na=False)
 
 
 def confusion_pairs(test: Split, shipped: Shipped) -> pd.DataFrame:

@@ -4,6 +4,7 @@ Nothing here writes to the project, runs a stage or needs a network, but for `Re
 """
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -280,6 +281,27 @@ def tag_prefix() -> str:
 def version_tag(version: str) -> str:
     """The tag that registers a version of the student: `student@v1.0.0`."""
     return f"{tag_prefix()}@{version}"
+
+
+def bring(revision: Revision, folder: Path, names: Iterable[str], target: Path) -> None:
+    """Make files of a folder readable below `target`: links into DVC's cache, else fetched copies.
+
+    A folder of the work tree that DVC does not track is read where it lies. Raises CpfdError where a name leads out of
+    the folder, by itself or as a symbolic link, or the folder's own, which has the data set's name, out of the project.
+    """
+    refuse_outside(folder.as_posix(), revision.name)
+    listing = revision.listing(folder) or {}
+    untracked = revision.commit is None and folder.as_posix() not in revision.hashes
+    for name in sorted(set(names)):
+        refuse_outside(name, f"{folder} of {revision.name}")
+        if untracked:
+            refuse_outside(os.path.relpath(Path(folder, name).resolve(), folder.resolve()), f"{folder / name}, a link,")
+        file = folder / name if untracked else revision.in_cache(listing.get(name))
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if file is None:
+            revision.fetch(folder / name, target / name)
+        else:
+            (target / name).symlink_to(file.absolute())
 
 
 def refuse_outside(name: str, where: str) -> None:

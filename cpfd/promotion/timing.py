@@ -8,7 +8,7 @@ from typing import Any
 from cpfd.errors import CpfdError
 from cpfd.files import read_table
 from cpfd.paths import CONTENT, PARAMS_FILE, RAW, VALIDATED
-from cpfd.project.revision import Revision
+from cpfd.project.revision import Revision, bring
 from cpfd.promotion.gate import judge_times
 from cpfd.reports.gate import Rule
 
@@ -22,7 +22,8 @@ def time_student(revision: Revision, champion: Revision | None) -> list[Rule]:
     # Torch and transformers take seconds to import.
     import torch
 
-    from cpfd.comparing.disagreements import bring, bring_student
+    from cpfd.comparing.disagreements import bring_student
+    from cpfd.datasets.validated import clip_tables, encoded_clips, read_clips
     from cpfd.features.text import join_text
     from cpfd.student.student import Student
     from cpfd.student.trial import try_student
@@ -34,10 +35,10 @@ def time_student(revision: Revision, champion: Revision | None) -> list[Rule]:
         for number, side in enumerate(sides):
             bring_student(side, scratch / str(number))
         bring(revision, CONTENT, ["index.parquet"], scratch)
-        bring(revision, VALIDATED, ["manifest.parquet"], scratch)
-        index = read_table(scratch / "index.parquet")
-        tested = index[(index["split"] == "test") & (index["label"] != "")][["video_id"]]
-        clips = tested[: _param(revision, "gate.trial_clips")].merge(read_table(scratch / "manifest.parquet"))
+        bring(revision, VALIDATED, clip_tables(revision), scratch / "validated")
+        encoded = encoded_clips(read_clips(scratch / "validated"), read_table(scratch / "index.parquet"))
+        tested = encoded[(encoded["split"] == "test") & (encoded["label"] != "")]
+        clips = tested[: _param(revision, "gate.trial_clips")]
         videos = [f"videos/{path}" for path in clips["path"] if path]
         bring(revision, RAW / _param(revision, "dataset.name"), videos, scratch)
         students = [Student.load(scratch / str(number)) for number in range(len(sides))]

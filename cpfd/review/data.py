@@ -111,16 +111,16 @@ class _Version:
     @cached_property
     def validated(self) -> "tuple[pd.Series[str], int] | None":
         """The split of each validated clip, by video_id, and the number of clips in quarantine; None where unknown."""
+        from cpfd.datasets.validated import clip_tables, read_clips
         from cpfd.files import read_table
 
-        tables = ("manifest.parquet", "quarantine.parquet")
         with TemporaryDirectory() as scratch:
-            folder = Path(scratch)
+            folder, tables = Path(scratch), (*clip_tables(self.revision), "quarantine.parquet")
             if self.validated_hash is None or not _link_tables(self.revision, VALIDATED, folder, tables):
                 return None
-            manifest, quarantine = (read_table(folder / name) for name in tables)
-        clips = quarantine["video_id"][quarantine["table"] == "manifest"]
-        return manifest.set_index("video_id")["split"], int(clips.nunique())
+            clips, quarantine = read_clips(folder), read_table(folder / "quarantine.parquet")
+        lost = quarantine["video_id"][quarantine["table"] == "manifest"]
+        return clips.set_index("video_id")["split"], int(lost.nunique())
 
 
 def _link_tables(revision: Revision, source: Path, target: Path, names: tuple[str, ...]) -> bool:

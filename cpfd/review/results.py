@@ -292,6 +292,7 @@ def _test_split(revision: Revision, metrics: MetricsReport) -> tuple["Split", li
     import numpy as np
     import pandas as pd
 
+    from cpfd.datasets.validated import encoded_clips, label_files
     from cpfd.evaluation.results import build_split
     from cpfd.metrics import macro_f1
 
@@ -300,17 +301,17 @@ def _test_split(revision: Revision, metrics: MetricsReport) -> tuple["Split", li
     files = {"teacher": [MODELS / "teacher" / "logits.parquet"]} if taught else {}
     for method in students["methods"] if taught else ["none"]:
         files[method] = [MODELS / "students" / f"{method}-{seed}" / "logits.parquet" for seed in students["seeds"]]
-    index, meta = CONTENT / "index.parquet", CONTENT / "meta.json"
-    cached = {
-        path: revision.cached(path) for path in [index, meta, *(path for each in files.values() for path in each)]
-    }
+    index, (labels, about) = CONTENT / "index.parquet", label_files(revision)
+    needed = [index, labels, about, *(path for each in files.values() for path in each)]
+    cached = {path: revision.cached(path) for path in needed}
     absent = [path for path, where in cached.items() if where is None]
     if absent:
         raise CpfdError(_fetch(absent[0].as_posix(), revision) + "; without it there is no paired interval")
     found = {path: where for path, where in cached.items() if where is not None}
     tables = {model: {str(path): pd.read_parquet(found[path]) for path in paths} for model, paths in files.items()}
-    dataset = read_json(found[meta])
-    split = build_split("test", pd.read_parquet(found[index]), dataset["classes"], dataset["task"], tables)
+    clips = encoded_clips(pd.read_parquet(found[labels]), pd.read_parquet(found[index]))
+    task = read_json(found[about])
+    split = build_split("test", clips, task["classes"], task["task"], tables)
     for model, runs in split.logits.items():
         scored = float(np.mean([macro_f1(split.targets, run, split.task) for run in runs]))
         stated = next((each.macro_f1.mean for name, each in metrics.test.items() if name == model), None)

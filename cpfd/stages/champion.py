@@ -1,10 +1,10 @@
 """Stage `champion`: the registered version that champion.version names, and how the student does against it."""
 
-from cpfd.files import read_json, read_table, write_table, written_aside
+from cpfd.files import read_table, remove, write_table, written_aside
 from cpfd.params.load import load_params
 from cpfd.params.schema import Params
 from cpfd.paths import CONTENT, MODELS, PACKAGE, RAW, SHIPPED, VALIDATED
-from cpfd.project.revision import open_version
+from cpfd.project.revision import bring, open_version
 from cpfd.reports.champion import ChampionReport, NoChampion
 from cpfd.stages import run
 
@@ -32,6 +32,7 @@ def main() -> None:
 def _challenge(params: Params, version: str) -> None:
     # Torch and transformers take seconds to import: only where there is a champion.
     from cpfd.comparing.contenders import classify, compare, describe_clips, match, select_clips
+    from cpfd.datasets.validated import clip_tables, encoded_clips, read_clips
     from cpfd.student.package import assemble_student
     from cpfd.student.student import Student
 
@@ -40,17 +41,17 @@ def _challenge(params: Params, version: str) -> None:
         revision.fetch(PACKAGE, aside)
     with written_aside(SCORES) as aside:
         aside.mkdir()
-        revision.fetch(VALIDATED / "manifest.parquet", aside / "trained.parquet")
-        trained = read_table(aside / "trained.parquet")
-        (aside / "trained.parquet").unlink()
-        index, manifest = read_table(CONTENT / "index.parquet"), read_table(VALIDATED / "manifest.parquet")
-        clips = select_clips(index, manifest, trained)
-        videos = RAW / read_json(CONTENT / "meta.json")["name"] / "videos"
+        bring(revision, VALIDATED, clip_tables(revision), aside / "learnt")
+        learnt = read_clips(aside / "learnt")
+        remove(aside / "learnt")
+        encoded = encoded_clips(read_clips(VALIDATED), read_table(CONTENT / "index.parquet"))
+        clips = select_clips(encoded, learnt)
+        videos = RAW / params.dataset.name / "videos"
         student = assemble_student(SHIPPED)
         threads = params.extract.threads
         champion = classify(Student.load(CHAMPION), clips.table, videos, threads, f"champion {version}")
         challenger = classify(student, clips.table, videos, threads, "challenger")
-        slices = describe_clips(clips.table, index, videos)
+        slices = describe_clips(clips.table, encoded, videos)
         table = clips.table[["video_id", "label", "creator_id"]].assign(
             champion=list(champion.logits), challenger=list(challenger.logits), **slices
         )

@@ -9,7 +9,7 @@ from cpfd.evaluation import plots, results
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_table, write_table, written_aside
 from cpfd.params.load import load_params
-from cpfd.paths import CONFIDENCE, CONTENT, CROSSFIT, REPORTS
+from cpfd.paths import CONFIDENCE, CONTENT, CROSSFIT, REPORTS, VALIDATED
 from cpfd.reports.confidence import ConfidenceReport, NoTeacher
 from cpfd.stages import run
 
@@ -17,11 +17,11 @@ from cpfd.stages import run
 def main() -> None:
     """Read data/crossfit; write data/confidence: confidence.parquet, summary.json; plots to reports/confidence."""
     params = load_params("confidence")
-    store = FeatureStore(CONTENT)
+    store = FeatureStore(CONTENT, VALIDATED)
     if not store.has_teacher:
         _write_no_teacher(params.distill.method)
         return
-    task = store.meta["task"]
+    task = store.task
     teacher, student = (read_table(CROSSFIT / f"{role}.parquet") for role in ("teacher", "student"))
     found = assess(store, teacher, student, params.distill)
     with written_aside(CONFIDENCE) as aside:

@@ -12,8 +12,8 @@ from cpfd.stages import run
 def main() -> None:
     """Read data/validated; write data/features/dense: values.npy float32[N, 2M] and video_id.parquet, in that order."""
     params = load_params("dense")
-    manifest = read_table(VALIDATED / "manifest.parquet")[["video_id", "split"]]
-    dense = manifest.merge(read_table(VALIDATED / "dense.parquet"), on="video_id", how="left", validate="1:1")
+    labels = read_table(VALIDATED / "labels.parquet")[["video_id", "split"]]
+    dense = labels.merge(read_table(VALIDATED / "dense.parquet"), on="video_id", how="left", validate="1:1")
     train = (dense["split"] == "train").to_numpy()
     scaled = scale_dense(dense.drop(columns=["video_id", "split"]), train, params.dense.scaler)
     with written_aside(DENSE) as aside:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from cpfd import metrics
+from cpfd.datasets.validated import encoded_clips
 from cpfd.errors import CpfdError
 from cpfd.evaluation import curves, mistakes, plots, results
 from cpfd.files import read_json, read_table, remove, write_table, written_aside
 from cpfd.params.load import load_params
-from cpfd.paths import CONTENT, MODELS, REPORTS, SHIPPED
+from cpfd.paths import CONTENT, MODELS, REPORTS, SHIPPED, VALIDATED
 from cpfd.reports.confidence import ConfidenceReport, read_confidence
 from cpfd.stages import run
 
@@ -25,11 +26,11 @@ def main() -> None:
     files = {"teacher": [MODELS / "teacher" / "logits.parquet"]}
     files |= {method: [STUDENTS / f"{method}-{seed}" / "logits.parquet" for seed in seeds] for method in methods}
     _remove_orphans({f"{method}-{seed}" for method in methods for seed in seeds})
-    dataset = read_json(CONTENT / "meta.json")
-    if not dataset["dense_columns"]:  # nothing else was trained
+    about = read_json(VALIDATED / "task.json")
+    if not about["has_dense"]:  # nothing else was trained
         files = {"none": files["none"]}
-    classes, task = dataset["classes"], dataset["task"]
-    index = read_table(CONTENT / "index.parquet")
+    classes, task = about["classes"], about["task"]
+    index = encoded_clips(read_table(VALIDATED / "labels.parquet"), read_table(CONTENT / "index.parquet"))
     validation, test = (results.read_split(name, index, classes, task, files) for name in ("validation", "test"))
     method = read_confidence().method
     if method not in methods:

@@ -1,51 +1,59 @@
 """Stage `extract`: the content of every validated clip becomes features."""
 
+from functools import partial
 from pathlib import Path
 
-from cpfd.datasets.limits import Limits
 from cpfd.errors import CpfdError
-from cpfd.features.encoding import ClipEncoder, ValidatedClips
+from cpfd.features.encoding import ClipEncoder
 from cpfd.features.extract import extract_features
-from cpfd.files import SCRATCH, fingerprint, read_json, read_table
+from cpfd.features.known import recorded_clips
+from cpfd.files import SCRATCH, fingerprint, read_json, read_table, remove
 from cpfd.pages.formatting import share
 from cpfd.params.load import load_params
 from cpfd.params.schema import Backbone
 from cpfd.paths import BACKBONES, CODE, CONTENT, RAW, VALIDATED
+from cpfd.project.revision import bring, open_revision
 from cpfd.stages import run
+
+_CLIPS = SCRATCH / "clips"
 
 
 def main() -> None:
-    """Read data/validated and the clips it names; write data/features/content."""
+    """Read what data/validated says of content, and the clips it names; write data/features/content."""
     params = load_params("extract")
-    dataset = read_json(VALIDATED / "dataset.json")
-    manifest = read_table(VALIDATED / "manifest.parquet")
-    clips = ValidatedClips(dataset, manifest, RAW / dataset["name"] / "videos")
-    limits = Limits.of(params.validation)
-    given = len(manifest) + dataset["quarantined"]
+    clips, before = read_table(VALIDATED / "content.parquet"), read_json(VALIDATED / "content.json")
     _refuse_unwatched(params.backbone)
-    # The manifest holds every clip's content hash, so this knows when anything has changed since a killed run.
-    state = fingerprint(
-        [VALIDATED / "manifest.parquet", CODE / "extract.txt", *sorted(BACKBONES.glob("*"))],
-        [group.model_dump() for group in (params.video, params.text, params.backbone, params.extract)],
-        limits,
-    )
-    encoder = ClipEncoder(clips, params.video, params.text, params.backbone, limits)
-    if cut := encoder.tell_cut():
+    code = fingerprint([CODE / "extract.txt", *sorted(BACKBONES.glob("*"))])
+    encoder = ClipEncoder(clips, params, code)
+    if cut := encoder.tell_cut(encoder.texts(clips)):
         print(f"warning: {cut}", flush=True)
-    extract_features(
-        clips,
-        encoder,
-        params.extract,
-        CONTENT,
-        SCRATCH / f"extract-{state}",
-        max_quarantined=int(params.validation.max_quarantine_share * given) - dataset["quarantined"],
-    )
+    with recorded_clips(encoder.state) as known:
+        extract_features(
+            clips,
+            encoder,
+            params.extract,
+            known,
+            partial(_find, RAW / params.dataset.name),
+            CONTENT,
+            SCRATCH / f"extract-{encoder.state}",
+            max_quarantined=int(params.validation.max_quarantine_share * before["rows"]) - before["quarantined"],
+        )
+    remove(_CLIPS)
     if lost := len(read_table(CONTENT / "quarantine.parquet")):
         most = f"at most {share(params.validation.max_quarantine_share)}, validation.max_quarantine_share"
         print(
-            f"quarantine: {lost} clips more cannot be decoded, {share((lost + dataset['quarantined']) / given)} with"
-            f" those of stage validate ({most})"
+            f"quarantine: {lost} clips more cannot be decoded, {share((lost + before['quarantined']) / before['rows'])}"
+            f" with those of stage validate ({most})"
         )
+
+
+def _find(dataset: Path, paths: list[str]) -> Path:
+    """The folder that has these clips: the data set's, or where that is not checked out, one with links to them."""
+    if dataset.exists():
+        return dataset / "videos"
+    remove(_CLIPS)
+    bring(open_revision(None), dataset, [f"videos/{path}" for path in paths], _CLIPS)
+    return _CLIPS / "videos"
 
 
 def _refuse_unwatched(backbone: Backbone) -> None:

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
+from cpfd.datasets.validated import encoded_clips, read_clips
 from cpfd.evaluation.results import read_class_table
-from cpfd.features.store import FeatureStore
 from cpfd.features.text import join_text
 from cpfd.files import read_table, write_json
 from cpfd.params.load import load_params
@@ -29,12 +29,11 @@ def main() -> None:
     torch.set_num_threads(params.extract.threads)
     report = MetricsReport.read()
     method, seed = report.shipped.method, report.shipped.seed
-    store = FeatureStore(CONTENT)
     student = assemble_student(SHIPPED)
 
-    clips = store.index.iloc[store.rows("test", labelled=True)][["video_id"]][: params.gate.trial_clips]
-    manifest = clips.merge(read_table(VALIDATED / "manifest.parquet"), on="video_id", validate="1:1")
-    videos = RAW / store.meta["name"] / "videos"
+    clips = encoded_clips(read_clips(VALIDATED), read_table(CONTENT / "index.parquet"))
+    manifest = clips[(clips["split"] == "test") & (clips["label"] != "")][: params.gate.trial_clips]
+    videos = RAW / params.dataset.name / "videos"
     files = [videos / path if path else None for path in manifest["path"]]
     evaluated = read_table(SHIPPED / "logits.parquet").set_index("video_id").loc[manifest["video_id"], "logits"]
     comparison = read_champion()

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from cpfd.datasets.validated import read_clips
 from cpfd.evaluation.report import Facts, render_page
 from cpfd.evaluation.results import read_class_table
 from cpfd.files import read_table, written_aside
@@ -32,7 +33,7 @@ def main() -> None:
             runs=pd.read_csv(REPORTS / "plots" / "runs.csv"),
             per_class=read_class_table(REPORTS / "plots" / "per_class.csv"),
             mistakes=_read("mistakes.csv", "video_id", "actual", "predicted"),
-            manifest=read_table(VALIDATED / "manifest.parquet"),
+            manifest=read_clips(VALIDATED),
             videos=RAW / params.dataset.name / "videos",
             plots=[path for path in plots if path.exists()],  # a task has a confusion matrix or a plot of decisions
             evidence=[path for path in evidence if path.exists()],  # none without a teacher

@@ -3,7 +3,7 @@
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, read_table, write_table, written_aside
 from cpfd.params.load import load_params
-from cpfd.paths import CODE, CONFIDENCE, CONTENT, MODELS
+from cpfd.paths import CODE, CONFIDENCE, CONTENT, MODELS, VALIDATED
 from cpfd.reports.confidence import NoTeacher
 from cpfd.stages import run
 from cpfd.training.batches import ClipDataset, no_logits
@@ -19,14 +19,14 @@ def main(method: str, seed: str) -> None:
     Without a teacher only `none` is trained; the logits of another method are then an empty table.
     """
     params = load_params("student")
-    store = FeatureStore(CONTENT)
+    store = FeatureStore(CONTENT, VALIDATED)
     if method != "none" and not store.has_teacher:
         with written_aside(MODELS / "students" / f"{method}-{seed}") as aside:
             write_table(aside / "logits.parquet", no_logits(store))
         print(f"student {method}: not trained: {NoTeacher().why}")
         return
     evidence, teacher = CONFIDENCE / "confidence.parquet", MODELS / "teacher" / "logits.parquet"
-    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", evidence, teacher, CODE / "student.txt"]
+    inputs = [*FeatureStore.files(CONTENT, VALIDATED), evidence, teacher, CODE / "student.txt"]
     state = fingerprint(inputs, params.model_dump(), method, seed)
     targets = method_targets(method, store, read_table(evidence), read_table(teacher), params.distill)
     clips = ClipDataset(store, *targets)

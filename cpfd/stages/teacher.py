@@ -5,7 +5,7 @@ import numpy as np
 from cpfd.features.store import FeatureStore
 from cpfd.files import SCRATCH, fingerprint, write_table, written_aside
 from cpfd.params.load import load_params
-from cpfd.paths import CODE, CONTENT, DENSE, MODELS
+from cpfd.paths import CODE, CONTENT, DENSE, MODELS, VALIDATED
 from cpfd.reports.confidence import NoTeacher
 from cpfd.stages import run
 from cpfd.training.batches import Features, load_dense, logits_table, no_logits
@@ -18,14 +18,14 @@ def main() -> None:
     A data set without dense columns has no teacher: its logits are then an empty table.
     """
     params = load_params("teacher")
-    store = FeatureStore(CONTENT)
+    store = FeatureStore(CONTENT, VALIDATED)
     if not store.has_teacher:
         with written_aside(MODELS / "teacher") as aside:
             write_table(aside / "logits.parquet", no_logits(store))
         print(f"teacher: not trained: {NoTeacher().why}")
         return
     features = Features(store, load_dense(DENSE, store))
-    inputs = [CONTENT / "meta.json", CONTENT / "index.parquet", DENSE, CODE / "teacher.txt"]
+    inputs = [*FeatureStore.files(CONTENT, VALIDATED), DENSE, CODE / "teacher.txt"]
     state = fingerprint(inputs, params.model_dump())
     config = network_config(store, params.model, params.train, features.dense_values)
     train, validation = (features.clips(store.rows(split, labelled=True)) for split in ("train", "validation"))

@@ -1,6 +1,7 @@
 """Stage `validate`: data/raw/<dataset.name> to data/validated, reports/validation.json and reports/validation/."""
 
 from cpfd.datasets.contract import read_dataset
+from cpfd.datasets.validated import read_clips
 from cpfd.files import read_table
 from cpfd.params.load import load_params
 from cpfd.paths import RAW, REPORTS, VALIDATED
@@ -14,8 +15,8 @@ def main() -> None:
     params = load_params("validate")
     raw = read_dataset(RAW / params.dataset.name)
     report = validate_dataset(raw, params.dataset, params.split, params.validation, VALIDATED, REPORTS)
-    manifest, quarantine = (read_table(VALIDATED / f"{name}.parquet") for name in ("manifest", "quarantine"))
-    for line in told(raw, report, manifest, quarantine, params.validation):
+    quarantine = read_table(VALIDATED / "quarantine.parquet")
+    for line in told(raw, report, read_clips(VALIDATED), quarantine, params.validation):
         print(line)
 
 

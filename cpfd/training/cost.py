@@ -8,8 +8,9 @@ import pandas as pd
 
 from cpfd.datasets.contract import SPLITS, TEXT_COLUMNS, parse_labels, read_dataset
 from cpfd.datasets.tables import column_names
+from cpfd.datasets.validated import read_clips
 from cpfd.demo.story import TOPICS
-from cpfd.files import read_json, read_table
+from cpfd.files import read_json
 from cpfd.params.schema import Params, Train
 from cpfd.paths import GENERATED, RAW, VALIDATED
 from cpfd.training.budget import epoch_steps
@@ -44,9 +45,9 @@ def count_clips(params: Params, project: Path = Path()) -> Clips | None:
     Raises CpfdError where its tables cannot be read.
     """
     validated, raw = project / VALIDATED, project / RAW / params.dataset.name
-    if (validated / "manifest.parquet").is_file() and _name(validated) == params.dataset.name:
+    if (validated / "dataset.json").is_file() and _name(validated) == params.dataset.name:
         dense = column_names(validated / "dense.parquet")
-        return _count(read_table(validated / "manifest.parquet"), dense, params)
+        return _count(read_clips(validated), dense, params)
     if raw.is_dir():
         dataset = read_dataset(raw)
         return _count(dataset.manifest, list(dataset.dense.columns), params)

@@ -153,7 +153,7 @@ def network_config(store: FeatureStore, model: Model, train: Train, dense_values
     config = XVlmConfig(
         **{key: store.meta[key] for key in ("vision", "text", "frames", "size", "max_tokens", "text_columns")},
         classes=store.classes,
-        task=store.meta["task"],
+        task=store.task,
         backbones=store.meta["mode"] == "finetune",
         hidden_size=model.hidden_size,
         fusion_layers=model.fusion_layers,

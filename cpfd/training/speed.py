@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from cpfd.features.backbones import text_spec, vision_spec
-from cpfd.features.store import PARTS, FeatureStore
+from cpfd.features.store import PARTS, FeatureStore, shard_file
 from cpfd.files import write_json, write_table
 from cpfd.params.schema import Params
 from cpfd.training.batches import ClipDataset
@@ -70,15 +71,14 @@ def _made_up_store(params: Params, clips: Clips, count: int, folder: Path) -> Fe
     else:
         pictures = np.zeros((count, frames, params.video.size, params.video.size, 3), np.uint8)
         arrays = pictures, np.zeros((count, tokens), np.int64), mask
-    shard = folder / "shards" / "00000"
-    shard.mkdir(parents=True)
-    for name, values in zip(PARTS, arrays, strict=True):
-        np.save(shard / f"{name}.npy", values)
+    (folder / "shards").mkdir(parents=True)
+    save_file(dict(zip(PARTS, arrays, strict=True)), folder / "shards" / shard_file("zeros"))
+    write_table(folder / "shards.parquet", pd.DataFrame({"name": ["zeros"], "clips": [count]}))
     classes = [f"class {number}" for number in range(clips.classes)]
-    index = pd.DataFrame({"video_id": [str(number) for number in range(count)], "split": "train", "creator_id": ""})
-    index["label"] = np.resize(classes, count)
+    index = pd.DataFrame({"video_id": [str(number) for number in range(count)]})
     write_table(folder / "index.parquet", index.assign(has_video=clips.videos, has_text=clips.texts))
+    write_table(folder / "labels.parquet", index.assign(split="train", label=np.resize(classes, count)))
+    write_json(folder / "task.json", {"task": params.dataset.task, "classes": classes, "has_dense": clips.dense})
     described = {"mode": params.backbone.mode, "frames": frames, "size": params.video.size, "max_tokens": tokens}
-    about = {"task": params.dataset.task, "classes": classes, "text_columns": ["title"], "vision": vision, "text": text}
-    write_json(folder / "meta.json", described | about)
-    return FeatureStore(folder)
+    write_json(folder / "meta.json", described | {"text_columns": ["title"], "vision": vision, "text": text})
+    return FeatureStore(folder, folder)

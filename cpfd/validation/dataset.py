@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cpfd.datasets.contract import SPLITS, RawDataset, parse_labels
+from cpfd.datasets.validated import split_tables
 from cpfd.errors import CpfdError
 from cpfd.files import write_json, write_table, written_aside
 from cpfd.params.schema import Dataset, Split, Validation
@@ -21,8 +22,8 @@ def validate_dataset(
 ) -> ValidationReport:
     """Check a data set, write what is usable to `output` and what was found to `reports`; returns the report.
 
-    `output`: manifest.parquet, dense.parquet, dataset.json, quarantine.parquet. `reports`: validation.json (the
-    report) and validation/ (Data Docs).
+    `output` is written as `cpfd.datasets.validated` has it. `reports`: validation.json (the report) and validation/
+    (Data Docs).
 
     Raises CpfdError when the manifest is empty, its `split` column is filled in part, or a critical expectation is
     not met; in the last case the reports and quarantine.parquet, but no other table, are written before.
@@ -48,10 +49,14 @@ def validate_dataset(
         aside.mkdir()
         write_table(aside / "quarantine.parquet", checked.quarantine)
         if not failures:
-            write_table(aside / "manifest.parquet", checked.manifest)
+            for name, table in split_tables(checked.manifest).items():
+                write_table(aside / name, table)
             write_table(aside / "dense.parquet", checked.dense)
             # Classes as a list: their order is that of the logits.
-            write_json(aside / "dataset.json", report.dataset.content() | {"classes": list(report.dataset.classes)})
+            classes, has_dense = list(report.dataset.classes), bool(report.dataset.dense_columns)
+            write_json(aside / "task.json", {"task": dataset.task, "classes": classes, "has_dense": has_dense})
+            write_json(aside / "content.json", {"rows": len(raw.manifest), "quarantined": checked.quarantined_clips})
+            write_json(aside / "dataset.json", report.dataset.content() | {"classes": classes})
     if failures:
         raise CpfdError(_explain(raw, failures, output, reports))
     return report

@@ -179,7 +179,7 @@ def test_a_stage_that_an_import_runs_finds_its_code(words: Task) -> None:
 
 def test_no_test_label_changes_a_model_or_a_choice(words: Task, tmp_path: Path) -> None:
     folders = _run(words), _run(_words(tmp_path, "permuted", permuted=True))
-    truth, other = (read_table(folder / "data/features/content/index.parquet") for folder in folders)
+    truth, other = (read_table(folder / "data/validated/labels.parquet") for folder in folders)
     changed = truth["label"] != other["label"]
     assert (truth["split"][changed] == "test").all()
     assert changed.sum() >= 12

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cpfd.comparing.contenders import Contender, HeldOutClips, classify, compare, describe_clips, match, select_clips
+from cpfd.datasets.validated import encoded_clips
 from cpfd.errors import CpfdError
 from cpfd.evaluation.results import Shipped, build_split, summarise
 from cpfd.reports.champion import Comparison, LeftOut, OwnClasses, Sides
@@ -202,9 +203,10 @@ def test_the_champions_clips_are_left_out_by_name_and_by_content() -> None:
             "content_hash": ["6", "4", "", ""],
         }
     )
-    clips = select_clips(index, manifest, learnt)
+    encoded = encoded_clips(manifest.merge(index), index)
+    clips = select_clips(encoded, learnt)
     assert (clips.table["video_id"].to_list(), clips.seen_by_champion) == (["c"], 2)
-    clips = select_clips(index, manifest, learnt[2:])
+    clips = select_clips(encoded, learnt[2:])
     assert (clips.table["video_id"].to_list(), clips.seen_by_champion) == (["c", "d", "e"], 0)
     assert clips.table["creator_id"].to_list() == ["", "me", ""]
 

@@ -114,7 +114,7 @@ def test_the_order_of_rows_changes_nothing_and_two_runs_write_the_same_bytes(pro
     evaluate.main()
     first = contents(project / "reports")
 
-    for path in [Path("data/features/content/index.parquet"), *Path("models").rglob("logits.parquet")]:
+    for path in [Path("data/validated/labels.parquet"), *Path("models").rglob("logits.parquet")]:
         write_table(path, read_table(path).sample(frac=1, random_state=3))
     evaluate.main()
 
@@ -198,9 +198,9 @@ def test_a_chosen_method_that_was_not_trained_is_refused(project: Path) -> None:
 
 def test_a_test_split_without_labels_is_refused(project: Path) -> None:
     write_trained_project(project)
-    path = Path("data/features/content/index.parquet")
-    index = read_table(path)
-    write_table(path, index.assign(label=index["label"].where(index["split"] != "test", "")))
+    path = Path("data/validated/labels.parquet")
+    labels = read_table(path)
+    write_table(path, labels.assign(label=labels["label"].where(labels["split"] != "test", "")))
 
     with pytest.raises(CpfdError, match="the test split has no labelled clip"):
         evaluate.main()

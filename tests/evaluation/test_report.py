@@ -93,10 +93,10 @@ def test_mistakes_are_shown_with_their_frames_and_text(project: Path) -> None:
     write_clip(videos / "whole.mp4", frames=12)
     (videos / "broken.mp4").write_bytes(b"no video")
     shown = pd.read_csv("reports/plots/mistakes.csv", dtype=str)["video_id"]
-    path = Path("data/validated/manifest.parquet")
-    manifest = read_table(path)
-    files = manifest["video_id"].map({shown[0]: "whole.mp4", shown[1]: "broken.mp4"}).fillna("")
-    write_table(path, manifest.assign(path=files, caption="a <b>bold</b> cat"))
+    path = Path("data/validated/content.parquet")
+    content = read_table(path)
+    files = content["video_id"].map({shown[0]: "whole.mp4", shown[1]: "broken.mp4"}).fillna("")
+    write_table(path, content.assign(path=files, caption="a <b>bold</b> cat"))
 
     page = reported()
 
@@ -104,7 +104,7 @@ def test_mistakes_are_shown_with_their_frames_and_text(project: Path) -> None:
     assert page.text.count("no frames to show: ") == 1
     assert page.text.count("no video, text alone") == len(shown) - 2
     assert page.text.count("a <b>bold</b> cat") == len(shown) == MISTAKES
-    truth = read_table(Path("data/features/content/index.parquet")).set_index("video_id")["label"]
+    truth = read_table(Path("data/validated/labels.parquet")).set_index("video_id")["label"]
     mistakes = pd.read_csv("reports/plots/mistakes.csv")
     assert (mistakes["actual"] == truth[mistakes["video_id"]].to_numpy()).all()
     assert (mistakes["actual"] != mistakes["predicted"]).all()

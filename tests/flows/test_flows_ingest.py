@@ -51,7 +51,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     project = Project(Path(shutil.copytree(template, tmp_path / "project")))
     (project.folder / "data/validated").mkdir(parents=True)
-    (project.folder / "data/validated/manifest.parquet").write_text("of the present data set")
+    (project.folder / "data/validated/content.parquet").write_text("of the present data set")
     monkeypatch.chdir(project.folder)
     return project
 
@@ -117,7 +117,7 @@ def test_a_data_set_that_passes_is_registered_and_announced(api: httpx.Client, p
     assert version in state.message
     assert event["payload"] == {"name": "pets", "clips": 16, "path": "data/raw/pets", "commit": None}
     assert "The data set `pets` passes validation." in artifact(api, "validation-pets")
-    assert Path("data/validated/manifest.parquet").read_text() == "of the present data set"
+    assert Path("data/validated/content.parquet").read_text() == "of the present data set"
     assert not Path("reports").exists()
     assert not Path(".scratch/ingest/pets/raw").exists()
 
@@ -132,7 +132,7 @@ def test_a_data_set_that_does_not_pass_changes_nothing(api: httpx.Client, projec
     assert "\n" not in state.message
     assert not Path("data/raw").exists()
     assert project.run("git", "status", "--porcelain", "data", "--untracked-files=all").stdout == (
-        "?? data/validated/manifest.parquet\n"
+        "?? data/validated/content.parquet\n"
     )
     assert Path(state.message.rpartition("see ")[2].split(" and ")[0]).is_file()
     assert "does not pass" in artifact(api, "validation-bad")

@@ -56,8 +56,8 @@ def ways_to_dense(stages: Stages, allowed: Collection[str] = DENSE_READERS) -> l
 
 
 METHODS, SEEDS = ("none", "cpfd", "posterior"), (0, 1)
-# Where a test label may show itself: the tables of clips, the version of the data set that hashes them, test scores.
-TELL_LABELS = ("data/validated/", "data/features/content/index.parquet", "data/features/content/meta.json")
+# Where a test label may show itself: the tables of clips, and the version of the data set that hashes them.
+TELL_LABELS = ("data/validated/",)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_no_test_label_changes_what_is_fitted_or_chosen(
     if splits == "made":
         clips = clips.drop(columns="split")
     truth = run_pipeline(tmp_path / "truth", clips, facts, task, monkeypatch)
-    manifest = read_table(truth / "data/validated/manifest.parquet")
-    moved = move_test_labels(manifest, splits)
-    assert (moved != manifest["label"]).sum() >= 8
-    clips["label"] = clips["video_id"].map(dict(zip(manifest["video_id"], moved, strict=True)))
+    labels = read_table(truth / "data/validated/labels.parquet")
+    moved = move_test_labels(labels, splits)
+    assert (moved != labels["label"]).sum() >= 8
+    clips["label"] = clips["video_id"].map(dict(zip(labels["video_id"], moved, strict=True)))
     other = run_pipeline(tmp_path / "other", clips, facts, task, monkeypatch)
 
     first, second = read_fitted(truth), read_fitted(other)
@@ -107,18 +107,16 @@ def make_clips(task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def move_test_labels(manifest: pd.DataFrame, splits: str) -> pd.Series:
+def move_test_labels(labels: pd.DataFrame, splits: str) -> pd.Series:
     """Labels with those of test clips handed on to the next test clip, and where splits are given one that spreads.
 
-    Splits are made from how many clips of each class a creator has, so there labels move within creators only.
+    Splits that are made have every class in the test, so there each of them stays.
     """
-    test = manifest[(manifest["split"] == "test") & (manifest["label"] != "")]
-    if splits == "made":
-        moved = test.groupby("creator_id")["label"].transform(lambda labels: np.roll(labels, 1))
-    else:
-        moved = pd.Series(np.roll(test["label"], 1), test.index)
+    test = labels[(labels["split"] == "test") & (labels["label"] != "")]
+    moved = pd.Series(np.roll(test["label"], 1), test.index)
+    if splits == "given":
         moved.iloc[:8] = moved.iloc[0]  # another number of each class, which must not become a weight or a prior
-    return manifest["label"].where(~manifest.index.isin(test.index), moved)
+    return labels["label"].where(~labels.index.isin(test.index), moved)
 
 
 def run_pipeline(

@@ -170,10 +170,10 @@ def test_plots_are_written_for_both_sides(inside: Project, tmp_path: Path) -> No
 def test_the_interval_is_the_paired_bootstrap_of_the_seeds_that_both_sides_have(
     project: Project, inside: Project
 ) -> None:
-    index = pd.read_parquet("data/features/content/index.parquet")
-    meta = read_json(Path("data/features/content/meta.json"))
-    test = index[(index["split"] == "test") & (index["label"] != "")].sort_values("video_id")
-    targets = label_matrix(test["label"], meta["classes"], meta["task"])
+    labels = pd.read_parquet("data/validated/labels.parquet")
+    about = read_json(Path("data/validated/task.json"))
+    test = labels[(labels["split"] == "test") & (labels["label"] != "")].sort_values("video_id")
+    targets = label_matrix(test["label"], about["classes"], about["task"])
     owners = test["creator_id"].where(test["creator_id"] != "", test["video_id"])
     clusters = pd.factorize(owners, sort=True)[0]
     logits = {}
@@ -181,8 +181,8 @@ def test_the_interval_is_the_paired_bootstrap_of_the_seeds_that_both_sides_have(
         table = pd.read_parquet(folder / "models/students/pfd-0/logits.parquet")
         rows = table[table["split"] == "test"].set_index("video_id")["logits"].loc[test["video_id"]]
         logits[side] = np.stack(rows.to_list())[None]
-    drawn = bootstrap.resample_macro_f1(targets, logits, meta["task"], clusters, 200, 0)
-    f1 = {side: metrics.macro_f1(targets, runs[0], meta["task"]) for side, runs in logits.items()}
+    drawn = bootstrap.resample_macro_f1(targets, logits, about["task"], clusters, 200, 0)
+    f1 = {side: metrics.macro_f1(targets, runs[0], about["task"]) for side, runs in logits.items()}
 
     found = facts()["results"]
 
@@ -357,7 +357,7 @@ PIPELINE = """\
 stages:
   models:
     cmd: make them
-    outs: [data/features/content, {outs}]
+    outs: [data/features/content, data/validated, {outs}]
   evaluate:
     cmd: python -m cpfd.stages.evaluate
     deps: [models/teacher/logits.parquet]
@@ -398,10 +398,11 @@ def trained(
         for each, seeds in ((change_nothing, [0, 1, 2]), (change, [2, 1])):
             write_trained_project(tmp_path)
             project.set(students={"seeds": seeds})
-            index = Path("data/features/content/index.parquet")
-            before = pd.read_parquet(index)
+            labels = Path("data/validated/labels.parquet")
+            before = pd.read_parquet(labels)
             after = each(before)
-            write_table(index, after)
+            write_table(labels, after)
+            write_table(Path("data/features/content/index.parquet"), after[["video_id"]])
             names = dict(zip(before["video_id"].loc[after.index], after["video_id"], strict=True))
             for path in Path("models").rglob("logits.parquet"):
                 table = pd.read_parquet(path)
@@ -418,13 +419,13 @@ def trained(
 
 def test_seeds_and_clips_of_one_side_alone_are_left_out(trained: Any) -> None:
     trained(drop_some)
-    index = pd.read_parquet("data/features/content/index.parquet")
+    labels = pd.read_parquet("data/validated/labels.parquet")
 
     found = changed_results(open_revision("HEAD~1"), open_revision("HEAD"))
 
     assert found["note"] is None
     assert found["paired"]["seeds"] == [2, 1]
-    assert found["paired"]["clips"] == ((index["split"] == "test") & (index["label"] != "")).sum()
+    assert found["paired"]["clips"] == ((labels["split"] == "test") & (labels["label"] != "")).sum()
     assert found["paired"]["left_out"]["old"] > 0
     assert found["paired"]["left_out"]["new"] == 0
     # The same logits on the same clips, seed by seed: whatever the two metrics.json say, nothing differs.

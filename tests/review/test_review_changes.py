@@ -292,7 +292,7 @@ def test_another_split_of_the_same_clips_is_seen_in_the_validated_data(
     was, now = (
         pd.read_parquet(cached).set_index("video_id")["split"]
         for name in ("HEAD", None)
-        if (cached := open_revision(name).cached(Path("data/validated/manifest.parquet")))
+        if (cached := open_revision(name).cached(Path("data/validated/labels.parquet")))
     )
     assert entry["rows"]["moved"] == (was != now).sum() > 0
     assert entry["quarantined"] == {"old": 1, "new": 1}

@@ -76,10 +76,11 @@ class Project:
             params[group].update(values)
         YAML().dump(params, path)
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project, where stages, `dvc` and `cpfd` start warm; a failure shows what it printed."""
+    def run(self, *command: str, check: bool = True, warm: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project; a failure shows what it printed. If `warm`, stages, `dvc` and `cpfd` are."""
         environment = self.environment()
-        environment["PATH"] = f"{warm_commands()}:{environment['PATH']}"
+        if warm:
+            environment["PATH"] = f"{warm_commands()}:{environment['PATH']}"
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )

@@ -1,5 +1,7 @@
 """A data set of 24 tiny clips as `validate` leaves it, its feature store, and small backbones: in about a second."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from ruamel.yaml import YAML
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, BertConfig, PreTrainedConfig, PreTrainedTokenizerFast, ViTConfig
 
-from cpfd.datasets.limits import Limits
-from cpfd.features.encoding import ClipEncoder, ValidatedClips
+from cpfd.datasets.validated import split_tables
+from cpfd.features.encoding import ClipEncoder
 from cpfd.features.extract import extract_features
+from cpfd.features.known import KnownClips
 from cpfd.features.store import FeatureStore
+from cpfd.files import read_table, write_json, write_table
 from cpfd.params.problems import check_params
 from cpfd.params.schema import Params
 from tests.support.clips import write_clip
@@ -74,21 +78,40 @@ def write_videos(folder: Path) -> pd.DataFrame:
 
 
 def extract(
-    folder: Path, manifest: pd.DataFrame, params: Params, *, task: str = "single_label", max_quarantined: int = 0
+    folder: Path,
+    manifest: pd.DataFrame,
+    params: Params,
+    known: KnownClips | None = None,
+    *,
+    task: str = "single_label",
+    classes: Sequence[str] = CLASSES,
+    max_quarantined: int = 0,
 ) -> FeatureStore:
     """Extract the features of the clips in folder/videos into folder/content."""
-    dataset = {
-        "name": "small",
-        "task": task,
-        "classes": CLASSES,
-        "version": "0123456789abcdef",
-        "dense_columns": ["likes"],
-    }
-    clips = ValidatedClips(dataset, manifest, folder / "videos")
-    encoder = ClipEncoder(clips, params.video, params.text, params.backbone, Limits())
-    output, scratch = folder / "content", folder / "scratch"
-    extract_features(clips, encoder, params.extract, output, scratch, max_quarantined=max_quarantined)
-    return FeatureStore(folder / "content")
+    if "content_hash" not in manifest:
+        manifest = manifest.assign(content_hash=[content_hash(folder / "videos" / path) for path in manifest["path"]])
+    for name, table in split_tables(manifest).items():
+        write_table(folder / name, table)
+    write_json(folder / "task.json", {"task": task, "classes": list(classes), "has_dense": True})
+    clips = read_table(folder / "content.parquet")
+    extract_features(
+        clips,
+        ClipEncoder(clips, params),
+        params.extract,
+        known or KnownClips(),
+        lambda paths: folder / "videos",
+        folder / "content",
+        folder / "scratch",
+        max_quarantined=max_quarantined,
+    )
+    return FeatureStore(folder / "content", folder)
+
+
+def content_hash(file: Path) -> str:
+    """The hash of a clip's file, as stage validate notes it; of one that has gone since then, of its name."""
+    if file.is_dir():  # a clip without a video
+        return ""
+    return hashlib.sha256(file.read_bytes() if file.exists() else file.name.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

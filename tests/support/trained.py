@@ -61,15 +61,9 @@ def write_trained_project(
         targets[rng.random(targets.shape) < 0.1] = 1
     index["label"] = ["|".join(np.array(CLASSES)[row > 0]) for row in targets]
     index.loc[rng.random(clips) < 0.1, "label"] = ""
-    meta = {
-        "name": "demo",
-        "task": task,
-        "classes": CLASSES,
-        "version": "0123456789abcdef",
-        "dense_columns": ["watch_25"],
-    }
-    write_json(folder / "data/features/content/meta.json", meta)
-    write_table(folder / "data/features/content/index.parquet", index)
+    write_json(folder / "data/validated/task.json", {"task": task, "classes": CLASSES, "has_dense": True})
+    write_table(folder / "data/validated/labels.parquet", index)
+    write_table(folder / "data/features/content/index.parquet", index[["video_id"]])
 
     noise = rng.normal(0, 1, (3, *targets.shape))
     scored = ((index["label"] != "") & (index["split"] != "train")).to_numpy()
@@ -152,7 +146,8 @@ def write_gated_project(folder: Path, *, failed: frozenset[str] = frozenset(), t
     report.write(folder / ValidationReport.path)
     write_json(folder / "data/validated/dataset.json", report.dataset.content() | {"classes": CLASSES})
     clips = read_table(folder / "data/features/content/index.parquet")[["video_id"]]
-    write_table(folder / "data/validated/manifest.parquet", clips.assign(path="", caption="five minute pasta"))
+    content = clips.assign(path="", caption="five minute pasta", content_hash="")
+    write_table(folder / "data/validated/content.parquet", content)
     quarantine = {
         "data/validated": [
             ("dense", "clip-0101", "infinite value: watch_25"),

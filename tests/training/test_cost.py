@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cpfd.datasets.validated import split_tables
 from cpfd.features.store import FeatureStore
 from cpfd.files import write_json, write_table
 from cpfd.training.cost import Clips, Networks, count_clips, count_networks
@@ -58,7 +59,8 @@ def test_clips_are_counted_as_far_as_they_are_known(tmp_path: Path) -> None:
     write_table(tmp_path / "data/raw/pets/manifest.parquet", MANIFEST)
     assert count_clips(params, tmp_path) == Clips(labelled=9, classes=2, videos=False, texts=True, dense=False)
     split = MANIFEST.assign(split=["train"] * 14 + ["test"] * 3 + ["validation"] * 3)
-    write_table(tmp_path / "data/validated/manifest.parquet", split)
+    for name, table in split_tables(split.assign(content_hash="")).items():
+        write_table(tmp_path / "data/validated" / name, table)
     write_table(tmp_path / "data/validated/dense.parquet", MANIFEST[["video_id"]].assign(views=1.0))
     write_json(tmp_path / "data/validated/dataset.json", {"name": "another"})
     assert count_clips(params, tmp_path) == Clips(labelled=9, classes=2, videos=False, texts=True, dense=False)

@@ -169,7 +169,7 @@ from cpfd.features.store import FeatureStore
 from tests.support.training import Interrupted, pool, train
 content, folder = map(Path, sys.argv[1:])
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-train(Interrupted(pool(FeatureStore(content)), 8, kill), folder)
+train(Interrupted(pool(FeatureStore(content, content.parent)), 8, kill), folder)
 """
 
 
