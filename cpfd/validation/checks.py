@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from cpfd.datasets.contract import MANIFEST_COLUMNS, SPLITS, RawDataset, parse_labels
 from cpfd.datasets.isolation import isolated
 from cpfd.datasets.limits import Limits
+from cpfd.datasets.memory import FileMemory
 from cpfd.datasets.splits import assign_splits
 from cpfd.datasets.tables import numbers
 from cpfd.datasets.video import ClipError, Probe, locate, probe
@@ -45,10 +46,13 @@ class CheckedDataset:
     quarantined_clips: int
 
 
-def check_dataset(raw: RawDataset, task: str, split: Split, validation: Validation) -> CheckedDataset:
+def check_dataset(
+    raw: RawDataset, task: str, split: Split, validation: Validation, memory: FileMemory | None = None
+) -> CheckedDataset:
     """Split a data set into what can be used, with its split, and what cannot, with the reasons.
 
-    Clips are probed side by side in threads, with a progress bar; memory grows with the tables, not with the videos.
+    Clips that `memory` does not know are probed side by side in threads, with a progress bar. What this takes of memory
+    grows with the tables, not with the videos.
 
     Raises CpfdError when the manifest's `split` column is filled only in part.
     """
@@ -56,7 +60,7 @@ def check_dataset(raw: RawDataset, task: str, split: Split, validation: Validati
     reasons = [pd.concat([_bad_ids(everything), _bad_splits(everything), _empty_clips(everything, raw.text_columns)])]
     manifest = everything.drop(index=reasons[-1].index)
 
-    probes, unusable = _probe_clips(manifest["path"][manifest["path"] != ""], raw.videos, validation)
+    probes, unusable = _probe_clips(manifest["path"][manifest["path"] != ""], raw.videos, validation, memory)
     reasons.append(unusable)
     manifest = manifest.drop(index=unusable.index).join(probes)
     manifest["content_hash"] = manifest["content_hash"].fillna("")
@@ -128,11 +132,13 @@ def has_text(manifest: pd.DataFrame, text_columns: list[str]) -> pd.Series:
     return text
 
 
-def _probe_clips(paths: pd.Series, videos: Path, validation: Validation) -> tuple[pd.DataFrame, pd.Series]:
+def _probe_clips(
+    paths: pd.Series, videos: Path, validation: Validation, memory: FileMemory | None
+) -> tuple[pd.DataFrame, pd.Series]:
     """Probe and hash clips: (table of what was measured, reasons against clips), both indexed like `paths`."""
     limits = Limits.of(validation)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        examined = pool.map(lambda path: _examine(path, videos, limits), paths)
+        examined = pool.map(lambda path: _examine(path, videos, limits, memory), paths)
         results = list(tqdm(examined, total=len(paths), desc="probe", unit="clip", disable=paths.empty))
     measured: dict[Any, dict[str, Any]] = {}
     reasons: list[tuple[Any, str]] = []
@@ -154,17 +160,23 @@ def _probe_clips(paths: pd.Series, videos: Path, validation: Validation) -> tupl
     return table, pd.Series([r for _, r in reasons], [row for row, _ in reasons], dtype=object)
 
 
-def _examine(path: str, videos: Path, limits: Limits) -> tuple[Probe, str] | str:
+def _examine(path: str, videos: Path, limits: Limits, memory: FileMemory | None) -> tuple[Probe, str] | str:
     """A clip's probe and the SHA-256 of its file, or the reason why it cannot be used."""
     try:
         file = locate(videos, path)
+        status = file.stat() if file.is_file() else None
+        if memory and status and (known := memory.recall(status)):
+            return Probe(**known["probe"]), str(known["content_hash"])
         clip = isolated(probe, file, limits)
         with file.open("rb") as content:
-            return clip, hashlib.file_digest(content, "sha256").hexdigest()
+            content_hash = hashlib.file_digest(content, "sha256").hexdigest()
     except ClipError as error:
         return str(error)
     except OSError:  # no permission, a name too long
         return f"file cannot be read: '{path}'"
+    if memory and status:
+        memory.note(status, {"probe": asdict(clip), "content_hash": content_hash})
+    return clip, content_hash
 
 
 def _beyond_limits(clip: Probe, validation: Validation) -> Iterator[str]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cpfd.datasets.contract import SPLITS, RawDataset, parse_labels
+from cpfd.datasets.memory import FileMemory
 from cpfd.datasets.validated import split_tables
 from cpfd.errors import CpfdError
 from cpfd.files import write_json, write_table, written_aside
@@ -18,19 +19,25 @@ from cpfd.validation.suites import describe, make_suites, validate
 
 
 def validate_dataset(
-    raw: RawDataset, dataset: Dataset, split: Split, validation: Validation, output: Path, reports: Path
+    raw: RawDataset,
+    dataset: Dataset,
+    split: Split,
+    validation: Validation,
+    output: Path,
+    reports: Path,
+    memory: FileMemory | None = None,
 ) -> ValidationReport:
     """Check a data set, write what is usable to `output` and what was found to `reports`; returns the report.
 
     `output` is written as `cpfd.datasets.validated` has it. `reports`: validation.json (the report) and validation/
-    (Data Docs).
+    (Data Docs). Files that `memory` knows are not read again.
 
     Raises CpfdError when the manifest is empty, its `split` column is filled in part, or a critical expectation is
     not met; in the last case the reports and quarantine.parquet, but no other table, are written before.
     """
     if raw.manifest.empty:
         raise CpfdError(f"{raw.folder}: the manifest has no rows; import clips before validating them")
-    checked = check_dataset(raw, dataset.task, split, validation)
+    checked = check_dataset(raw, dataset.task, split, validation, memory)
     suites = make_suites(raw, checked, dataset.task, validation)
     results = validate(suites)
     expectations = [

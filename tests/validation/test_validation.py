@@ -3,6 +3,7 @@ import os
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -11,10 +12,13 @@ import pandas as pd
 import pytest
 
 from cpfd.datasets.contract import RawDataset, read_dataset
+from cpfd.datasets.memory import file_memory
+from cpfd.datasets.validated import read_clips
 from cpfd.errors import CpfdError
-from cpfd.files import read_json
+from cpfd.files import read_json, read_table
 from cpfd.params.schema import Dataset, Split, Validation
 from cpfd.reports.validation import ValidationReport
+from cpfd.validation import checks
 from cpfd.validation.checks import CheckedDataset, check_dataset
 from cpfd.validation.dataset import validate_dataset
 from cpfd.validation.told import told
@@ -114,6 +118,44 @@ def test_files_that_are_no_clips_go_to_quarantine_with_their_reasons(table: pd.D
     assert found["folder.mp4"] == found["gone.mp4"] == "file is missing"
     assert checked.quarantined_clips == 6
     assert checked.manifest["video_id"].tolist() == table["video_id"][6:].tolist()
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    examine = checks.isolated
+
+    def noted(function: Any, file: Path, *arguments: Any) -> Any:
+        read.append(file.name)
+        return examine(function, file, *arguments)
+
+    monkeypatch.setattr(checks, "isolated", noted)
+    data, database = raw(tmp_path, table), tmp_path / "memory.sqlite"
+    count = len(table)
+
+    def again(about: str = "these limits") -> tuple[CheckedDataset, int]:
+        read.clear()
+        with file_memory(database, about) as memory:
+            return check_dataset(data, "single_label", SPLIT, LIMITS, memory), len(read)
+
+    first, new = again()
+    assert new == count > 3
+    second, new = again()
+    assert new == 0
+    pd.testing.assert_frame_equal(first.manifest, second.manifest)
+    pd.testing.assert_frame_equal(first.clips, second.clips)
+
+    changed = sorted(data.videos.glob("*.mp4"))[0]
+    changed.unlink()  # a link
+    changed.write_bytes(sorted(data.videos.glob("*.mp4"))[1].read_bytes())
+    third, new = again()
+    assert (new, read) == (1, [changed.name])
+    assert (third.manifest["content_hash"] != first.manifest["content_hash"]).sum() == 1
+    assert again("other limits")[1] == count
+    assert again()[1] == count, "what the last run had no use for is forgotten"
+    database.write_bytes(b"no database at all, which a power cut may leave")
+    assert again()[1] == count
 
 
 def test_paths_that_leave_the_videos_folder_are_never_opened(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -240,11 +282,9 @@ def test_what_is_lost_or_there_twice_is_told_with_its_share(table: pd.DataFrame,
     table.loc[13, "title"] = f" {table.loc[4, 'title']}\n"
     dataset = raw(tmp_path, table.drop(columns="creator_id"))
     report = validate(dataset, tmp_path)
-    manifest, quarantine = (
-        pd.read_parquet(tmp_path / f"validated/{name}.parquet") for name in ("manifest", "quarantine")
-    )
+    clips, quarantine = read_clips(tmp_path / "validated"), read_table(tmp_path / "validated/quarantine.parquet")
 
-    lines = "\n".join(told(dataset, report, manifest, quarantine, LIMITS)).replace("\N{NO-BREAK SPACE}", " ")
+    lines = "\n".join(told(dataset, report, clips, quarantine, LIMITS)).replace("\N{NO-BREAK SPACE}", " ")
 
     assert "train: 12 clips, 12 with a label" in lines
     assert "quarantine: 3 clips, 12 % (at most 50 %, validation.max_quarantine_share)\n  unknown label: 2\n" in lines
@@ -268,11 +308,9 @@ def test_a_lost_class_is_told_where_clips_have_several(table: pd.DataFrame, tmp_
     dataset = raw(tmp_path, table.drop(columns="creator_id"))
     task = Dataset(name="pets", task="multi_label")
     report = validate_dataset(dataset, task, SPLIT, LIMITS, tmp_path / "validated", tmp_path / "reports")
-    manifest, quarantine = (
-        pd.read_parquet(tmp_path / f"validated/{name}.parquet") for name in ("manifest", "quarantine")
-    )
+    clips, quarantine = read_clips(tmp_path / "validated"), read_table(tmp_path / "validated/quarantine.parquet")
 
-    lines = [line for line in told(dataset, report, manifest, quarantine, LIMITS) if "is lost" in line]
+    lines = [line for line in told(dataset, report, clips, quarantine, LIMITS) if "is lost" in line]
 
     assert [line.partition(" is lost: ")[0] for line in lines] == ["warning: class 'axolotl'", "warning: class 'newt'"]
     assert "no training clip of it is left of 2 clips" in lines[0]
@@ -281,10 +319,8 @@ def test_a_lost_class_is_told_where_clips_have_several(table: pd.DataFrame, tmp_
 def test_nothing_is_told_of_a_data_set_that_loses_nothing(table: pd.DataFrame, tmp_path: Path) -> None:
     dataset = raw(tmp_path, table.drop(columns="title"))
     report = validate(dataset, tmp_path)
-    manifest, quarantine = (
-        pd.read_parquet(tmp_path / f"validated/{name}.parquet") for name in ("manifest", "quarantine")
-    )
-    lines = list(told(dataset, report, manifest, quarantine, LIMITS))
+    clips, quarantine = read_clips(tmp_path / "validated"), read_table(tmp_path / "validated/quarantine.parquet")
+    lines = list(told(dataset, report, clips, quarantine, LIMITS))
     assert [line for line in lines if "lost" in line or "copies" in line or "text" in line] == []
 
 
@@ -329,7 +365,8 @@ def test_a_sound_data_set_passes_with_the_same_bytes_wherever_and_in_whatever_or
         path: (tmp_path / "b" / path).read_bytes() for path in written
     }
     assert {path.name for path in written if path.parts[0] == "validated"} == {
-        "manifest.parquet", "dense.parquet", "quarantine.parquet", "dataset.json"
+        *("content.json", "content.parquet", "dataset.json", "dense.parquet", "labels.parquet"),
+        *("quarantine.parquet", "task.json"),
     }  # fmt: skip
     assert report == ValidationReport.read(tmp_path / "a/reports/validation.json")
     assert report.passed is True
