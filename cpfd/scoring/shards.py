@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpfd.datasets.contract import parse_labels
+from cpfd.datasets.memory import FileMemory, file_memory
 from cpfd.errors import CpfdError
 from cpfd.files import SCRATCH, fingerprint, remove, write_json, written_aside
 from cpfd.importing.dataset import some
@@ -61,10 +62,15 @@ class Shard:
 class Scoring:
     """Clips, the student that classifies them, and what is done; made by `open_scoring`."""
 
-    def __init__(self, options: ScoringOptions, clips: Clips, student: Student, model: str, scratch: Path) -> None:
-        """Take the clips, the student and its name in the result; shards are kept in `scratch`."""
+    def __init__(
+        self, options: ScoringOptions, clips: Clips, student: Student, model: str, scratch: Path, memory: FileMemory
+    ) -> None:
+        """Take the clips, the student and its name in the result; shards are kept in `scratch`.
+
+        `memory` is of this student: what it knows of a file is not computed again.
+        """
         self.options, self.clips, self.student, self.model = options, clips, student, model
-        self._scratch = scratch
+        self._scratch, self._memory = scratch, memory
         self._done: dict[Path, int] = {}
         """Folders of the shards that are scored, in order, and how many clips of each are in quarantine."""
         config = student.network.config
@@ -87,7 +93,8 @@ class Scoring:
         clips = iter(self.clips)
         number = 0
         while part := list(islice(clips, self.options.shard_clips)):
-            states = [self._state(clip) for clip in part]
+            found = [self._status(clip) for clip in part]
+            states = [None if each is None else (each.st_size, each.st_mtime_ns) for each in found]
             yield Shard(part, self._scratch / f"{number:06d}-{fingerprint([], part, states, self.options.limits)}")
             number += 1
 
@@ -120,25 +127,30 @@ class Scoring:
             write_json(aside / SUMMARY, summary)
         return summary
 
-    def _state(self, clip: Clip) -> tuple[int, int] | None:
-        """Size and time of a clip's file: another file of that name is scored anew."""
+    def _status(self, clip: Clip) -> os.stat_result | None:
+        """What the system says of a clip's file, if there is one: another file of that name is scored anew."""
         file = self.clips.file(clip)
         try:
-            found = file.stat() if file is not None and not clip.problem else None
+            return file.stat() if file is not None and not clip.problem else None
         except (OSError, ValueError):
             return None
-        return None if found is None else (found.st_size, found.st_mtime_ns)
 
     def _predict(self, clip: Clip) -> Prediction:
         name, text = str(self.clips.file(clip)), clip.text
         if clip.problem:
             return Prediction(name, text, {}, clip.problem)
+        status = self._status(clip)
+        if status and (known := self._memory.recall(status)) and known["text"] == text:
+            return Prediction(name, text, known["probabilities"], None)
         try:
-            return next(self.student.predict([self.clips.file(clip)], [text], self.options.limits))
+            answer = next(self.student.predict([self.clips.file(clip)], [text], self.options.limits))
         except OSError as error:
             if error.errno not in _OWN_FAULT:
                 raise
             return Prediction(name, text, {}, f"cannot be read: {error.strerror}")
+        if status and answer.error is None:
+            self._memory.note(status, {"text": text, "probabilities": answer.probabilities})
+        return answer
 
     def _keep(self, shard: Shard, progress: Callable[[int], Any]) -> None:
         pairs = []
@@ -218,7 +230,8 @@ def open_scoring(options: ScoringOptions, model: Model) -> Iterator[Scoring]:
     """Prepare to score with `model`, which is what `find_model` has found for the options' name.
 
     Finished shards wait in .scratch/score. They are found again by a later run of the same student, code and clips, and
-    are removed when the block succeeds. Raises CpfdError where the output is there already (unless `force`, which only
+    are removed when the block succeeds. What the student said of each file stays there for the next run, until another
+    student scores the same source. Raises CpfdError where the output is there already (unless `force`, which only
     ever replaces an earlier result), where there is no student or no clip, and where another process is at the same
     work.
     """
@@ -228,15 +241,17 @@ def open_scoring(options: ScoringOptions, model: Model) -> Iterator[Scoring]:
     content, code = content_hash(model.folder), Path(__file__).parent.parent
     libraries = [version(name) for name in ("torch", "transformers", "av")]
     name = model.version or content
-    work = (
-        SCRATCH
-        / "score"
-        / fingerprint([code], libraries, name, content, str(clips.source.resolve()), str(clips.root.resolve()))
-    )
+    source = fingerprint([], str(clips.source.resolve()), str(clips.root.resolve()))
+    by_whom = fingerprint([code], libraries, name, content)
+    work = SCRATCH / "score" / f"{source}-{by_whom}"
     refusal = f"{options.source}: another process is scoring these clips with the same student"
     with locked(work, patience=0, refusal=refusal):
-        yield Scoring(options, clips, student, name, work)
+        known = work.with_suffix(".sqlite")
+        with file_memory(known, fingerprint([], options.limits)) as memory:
+            yield Scoring(options, clips, student, name, work, memory)
         remove(work)
+        for old in set(known.parent.glob(f"{source}-*.sqlite")) - {known}:
+            remove(old)
 
 
 def classified(summary: Mapping[str, Any]) -> str:

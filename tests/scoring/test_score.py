@@ -26,6 +26,7 @@ from cpfd.scoring.models import Model, find_model
 from cpfd.scoring.options import ScoringOptions
 from cpfd.scoring.shards import Scoring, open_scoring
 from cpfd.student import student as student_module
+from cpfd.student.student import Student
 from tests.support.clips import write_clip
 from tests.support.commands import cpfd, invoke
 from tests.support.deadly import deadly_sample
@@ -84,6 +85,11 @@ def interrupted(clips: Path, student: Path, shard_clips: int) -> Iterator[Scorin
         raise InterruptionError
 
 
+def forget() -> None:
+    """Have nothing left of earlier runs."""
+    shutil.rmtree(".scratch")
+
+
 def bytes_of(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in TABLES]
 
@@ -122,13 +128,14 @@ def test_a_folder_is_classified_as_predict_would_and_no_clip_is_lost(student: Pa
     assert summary["reasons"] == {"cannot be decoded": 1, "file is empty (0 bytes)": 1}
     assert (summary["left_out_files"], summary["missing_text_columns"]) == (1, ["title"])
     assert good["model"].unique().tolist() == [summary["model"]]
-    assert not list(Path(".scratch/score").iterdir())
+    assert [path.suffix for path in Path(".scratch/score").iterdir()] == [".sqlite"]
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(student: Path) -> None:
     clips = write_clips(Path("clips"), 40)
     (clips / "broken.mp4").write_text("this is no video")
     score(clips, student, Path("whole"))
+    forget()
 
     command = ["cpfd", "score", "clips", "--model", str(student), "--output", "out", "--shard-clips", "4"]
 
@@ -154,6 +161,7 @@ def test_neither_threads_nor_shards_change_a_byte(student: Path) -> None:
     clips = write_clips(Path("clips"), 7)
     for output, options in {"one": ("1", "1"), "two": ("3", "5"), "three": ("2", "256")}.items():
         score(clips, student, Path(output), "--threads", options[0], "--shard-clips", options[1])
+        forget()
     assert bytes_of(Path("one")) == bytes_of(Path("two")) == bytes_of(Path("three"))
 
 
@@ -161,10 +169,44 @@ def test_row_groups_do_not_follow_the_shards(student: Path, monkeypatch: pytest.
     monkeypatch.setattr(scoring_shards, "ROW_GROUP", 4)
     clips = write_clips(Path("clips"), 11)
     score(clips, student, Path("one"), "--shard-clips", "3")
+    forget()
     score(clips, student, Path("two"), "--shard-clips", "10")
     assert bytes_of(Path("one")) == bytes_of(Path("two"))
     metadata = pq.read_metadata("one/predictions.parquet")
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [4, 4, 3]
+
+
+def test_a_folder_that_grows_costs_what_is_new(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    predict = Student.predict
+
+    def noted(self: Student, files: list[Path], *arguments: Any) -> Any:
+        asked.extend(file.name for file in files)
+        return predict(self, files, *arguments)
+
+    monkeypatch.setattr(Student, "predict", noted)
+    clips = write_clips(Path("clips"), 6)
+    (clips / "broken.mp4").write_text("this is no video")
+    for output, new in {"first": 7, "second": 1, "third": 3}.items():
+        if output == "third":
+            write_clip(clips / "a/02.mp4", seed=99, frames=9)
+            write_clip(clips / "new.mp4", seed=100)
+        asked.clear()
+        score(clips, student, Path(output), "--max-quarantine-share", "0.5")
+        assert len(asked) == new, "what cannot be classified is tried again each time"
+    assert sorted(asked) == ["02.mp4", "broken.mp4", "new.mp4"]
+    forget()
+    score(clips, student, Path("fresh"), "--max-quarantine-share", "0.5")
+    assert bytes_of(Path("third")) == bytes_of(Path("fresh"))
+
+    table = pd.DataFrame({"video_id": ["x"], "path": ["new.mp4"]})
+    for title, new in {"my cat": 1, "a dog": 1}.items():
+        table.assign(title=title).to_csv("clips/table.csv", index=False)
+        asked.clear()
+        score(Path("clips/table.csv"), student, Path(title))
+        assert len(asked) == new
+    score(Path("clips/table.csv"), student, Path("again"))
+    assert len(asked) == new
 
 
 def test_what_has_changed_since_the_kill_is_scored_anew(student: Path) -> None:
@@ -176,6 +218,7 @@ def test_what_has_changed_since_the_kill_is_scored_anew(student: Path) -> None:
         assert [shard.finished for shard in again.shards()] == [False, True, True]
         again.classify(again.shards())
         again.write()
+    forget()
     score(clips, student, Path("whole"))
     assert bytes_of(Path("out")) == bytes_of(Path("whole"))
 
