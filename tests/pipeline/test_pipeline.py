@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
 
 from cpfd.params.load import stage_keys
 from cpfd.params.schema import Champion, Evaluation, Params
 from tests.support.clips import write_clip
-from tests.support.project import DENSE_READERS, NOISE, Project, body, read_pipeline, read_trace
+from tests.support.project import DENSE_READERS, NOISE, Project, body, forget_content, read_pipeline, read_trace
 
 STAGES = [stage for stage in read_pipeline()["stages"] if stage != "code"]
 # A data set that brings its splits, as the demo does, never asks how to make them.
@@ -21,7 +20,7 @@ LIMITS = {f"champion.{name}" for name in Champion.model_fields}
 SETTINGS = {f"evaluation.{name}" for name in Evaluation.model_fields}
 READ_ELSEWHERE |= {
     "gate": LIMITS - {"champion.max_latency_ratio"},
-    "champion": {"champion.min_slice_clips", "extract.threads", *SETTINGS},
+    "champion": {"champion.min_slice_clips", "dataset.name", "extract.threads", *SETTINGS},
 }
 # These stages print all that they list, as a block.
 PRINTING = {"export", "report"}
@@ -148,12 +147,6 @@ def test_another_alpha_trains_students_again_and_nothing_before_them(project: Pr
         for each in (project, changed)
     )
     assert was != now
-
-
-def forget_content(project: Project) -> None:
-    """Lose the list of files of the recorded feature store, so that stage extract knows no clip."""
-    md5 = YAML().load(project.folder / "dvc.lock")["stages"]["extract"]["outs"][0]["md5"]
-    (project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
 
 
 def test_the_same_inputs_give_the_same_bytes_again(project: Project, tmp_path: Path) -> None:

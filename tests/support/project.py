@@ -187,6 +187,12 @@ def body(stage: CommentedMap) -> CommentedMap:
     return stage.get("do", stage)
 
 
+def forget_content(project: Project) -> None:
+    """Lose the list of files of the recorded feature store, so that stage extract knows no clip."""
+    md5 = YAML().load(project.folder / "dvc.lock")["stages"]["extract"]["outs"][0]["md5"]
+    (project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
+
+
 def wait_for(condition: Callable[[], Any]) -> Any:
     """What the condition gives, once that is neither None nor False."""
     deadline = time.monotonic() + PATIENCE
