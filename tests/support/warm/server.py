@@ -106,6 +106,7 @@ def run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     sys.orig_argv = [sys.executable, *arguments]
     paths = [*filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.path[:1] = [folder, *paths] if arguments[0] == "-m" else paths
+    sys.modules.pop("sitecustomize", None)  # Debian's Python has loaded one of its own
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module("sitecustomize")
     if arguments[0] == "-m":
