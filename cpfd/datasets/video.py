@@ -53,6 +53,8 @@ def locate(root: Path, path: str) -> Path:
         raise ClipError(leaves)
     try:
         file = (root / path).resolve()
+        if any(each.is_symlink() for each in (file, *file.parents)):  # from Python 3.13 on, a loop is left as it is
+            raise RuntimeError
         inside = file.is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):  # links in a loop, NUL in a name, a name too long
         raise ClipError(f"file cannot be read: '{path}'") from None

@@ -1,5 +1,6 @@
 """Import adapter: a CSV or Parquet table with one row per clip, under any column names."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -128,7 +129,9 @@ def _files(manifest: pd.DataFrame, src: Path, videos: Path) -> dict[str, Path]:
         raise CpfdError(f"{src}: no column path; name it with --map path=COLUMN, relative to {videos}")
     paths = [path for path in manifest["path"].unique() if path]
     root = videos.resolve()
-    leaving = [path for path in paths if ".." in Path(path).parts or not (root / path).resolve().is_relative_to(root)]
+    # Other than Path.resolve(), os.path.realpath leaves links in a loop as they are: no such file.
+    real = {path: Path(os.path.realpath(root / path)) for path in paths}
+    leaving = [path for path in paths if ".." in Path(path).parts or not real[path].is_relative_to(root)]
     if leaving:
         raise CpfdError(f"{src}: these paths leave {videos}: {some(leaving)}; give paths of files inside it")
     return {path: videos / path for path in paths if (videos / path).is_file()}

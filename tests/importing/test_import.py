@@ -359,6 +359,13 @@ def test_the_same_id_twice_is_left_to_validation(cpfd_import: Import) -> None:
     assert "1 video_ids are there more than once: a" in output
 
 
+def test_links_in_a_loop_are_no_files(cpfd_import: Import, clips: Path) -> None:
+    (clips / "cat/loop.mp4").symlink_to("loop.mp4")
+    Path("clips.csv").write_text("video_id,path,label\n1,cat/loop.mp4,cat\n2,cat/a.mp4,cat\n3,dog/c.mp4,dog\n")
+    output = cpfd_import("table", "clips.csv", "--name", "mine", "--videos", clips)
+    assert "1 files of the table are not there: cat/loop.mp4" in output
+
+
 @pytest.mark.parametrize("path", ["../secret.mp4", "cat/../../secret.mp4", "{root}/secret.mp4", "cat/link.mp4"])
 def test_a_path_that_leaves_the_videos_is_refused(cpfd_import: Import, clips: Path, tmp_path: Path, path: str) -> None:
     secret = write_clip(tmp_path / "secret.mp4")
