@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -24,7 +23,7 @@ TINY: dict[str, dict[str, Any]] = {
     "text": {"max_tokens": 8},
     "extract": {"shard_clips": 8, "threads": 1},
     "model": {"hidden_size": 16, "fusion_layers": 1, "attention_heads": 2},
-    "train": {"epochs": 2, "threads": 1},
+    "train": {"epochs": 4, "threads": 1},
     "crossfit": {"folds": 2, "repeats": 1},
     "students": {"seeds": [0]},
     "evaluation": {"bootstrap_samples": 200},
@@ -46,7 +45,7 @@ PREDICTIONS = ["predictions/predictions.parquet", "predictions/quarantine.parque
 
 
 class Site:
-    """A folder `here` with project, origin.git and store, as often as it is asked for as good as new."""
+    """A folder `here` with project, origin.git, store and tmp, as often as it is asked for as good as new."""
 
     def __init__(self, folder: Path) -> None:
         """Build the project in `folder`: a clone of the last commit with small parameters, run, committed, pushed.
@@ -56,7 +55,7 @@ class Site:
         preload()
         self.place, self._whole = folder / "here", folder / "whole"
         self.project, self.origin = self.place / "project", self.place / "origin.git"
-        self.place.mkdir()
+        (self.place / "tmp").mkdir(parents=True)
         run(["git", "clone", "--quiet", str(ROOT), str(self.project)], self.place)
         changes = {f"{group}.{key}": value for group, keys in TINY.items() for key, value in keys.items()}
         rewrite_params(self.project / PARAMS_FILE, changes)

@@ -10,6 +10,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -34,13 +35,17 @@ def preload() -> None:
 
 
 def start(command: Sequence[str], folder: Path, log: IO[Any]) -> subprocess.Popen[str]:
-    """Start a command of cpfd or dvc, or `python -m` something, in a folder; all that it prints goes to `log`."""
+    """Start a command of cpfd or dvc, or any other, in a folder; all that it prints goes to `log`.
+
+    Its temporary files are in `tmp` beside the folder.
+    """
     binaries = Path(sys.executable).parent
     environment = {
         **os.environ,
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
         "DVC_NO_ANALYTICS": "1",
+        "TMPDIR": str(folder.parent / "tmp"),
     }
     keywords: dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
     keywords |= {"env": environment, "text": True, "start_new_session": True}
@@ -55,6 +60,7 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> None:
     os.closerange(3, 1024)  # also Popen's pipe, on which the one that has forked waits
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # this process has looked it up already, perhaps
     name, *arguments = command
     sys.argv = [name, *arguments]
     code: object = 0
