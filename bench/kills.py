@@ -22,7 +22,7 @@ from cpfd.errors import CpfdError
 from cpfd.paths import CONTENT, CROSSFIT, LOCK_FILE
 
 TRAIN = [sys.executable, "-m", "flows.train", "student@pfd-0", "--set", "distill.tau=3", "--isolated"]
-ALL = [LOCK_FILE, "data", "models", "reports/metrics.json", "reports/gate.json", "reports/index.html"]
+ALL: list[str | Path] = [LOCK_FILE, "data", "models", "reports/metrics.json", "reports/gate.json", "reports/index.html"]
 _ORPHANS_SECONDS = 60.0
 
 
@@ -37,24 +37,23 @@ class Victim:
     """How it is run again, where that differs."""
 
 
-def _files(*paths: Path | str) -> Callable[[Site], object]:
+def files(*paths: Path | str) -> Callable[[Site], object]:
+    """What tells the content of files and folders of the project."""
     return lambda site: content(site.project, [str(path) for path in paths])
 
 
 def _stage(name: str, *outputs: Path | str) -> Victim:
     command = ["dvc", "repro", "--single-item"]
-    return Victim(
-        [*command, "--force", name], f".scratch/running-{name}", _files(LOCK_FILE, *outputs), [*command, name]
-    )
+    return Victim([*command, "--force", name], f".scratch/running-{name}", files(LOCK_FILE, *outputs), [*command, name])
 
 
-def _tags(site: Site) -> object:
+def tags(site: Site) -> object:
     """The versions in both repositories; that they hold times and names is no matter."""
     listed = ["git", "for-each-ref", "--format=%(refname) %(*objectname)", "refs/tags"]
     return [run(listed, folder) for folder in (site.project, site.origin)]
 
 
-def _experiments(site: Site) -> object:
+def experiments(site: Site) -> object:
     """What the experiments hold, and which work trees there are."""
     refs = run(["git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*"], site.project).split()
     trees = {run(["git", "rev-parse", f"{ref}^{{tree}}"], site.project) for ref in refs}
@@ -62,18 +61,18 @@ def _experiments(site: Site) -> object:
 
 
 VICTIMS = {
-    "import": Victim(IMPORT, "data/raw/.uploads.*.partial", _files("data/raw/uploads"), [*IMPORT, "--force"]),
+    "import": Victim(IMPORT, "data/raw/.uploads.*.partial", files("data/raw/uploads"), [*IMPORT, "--force"]),
     "extract": _stage("extract", CONTENT),
     "crossfit": _stage("crossfit@teacher", CROSSFIT),
     "student": _stage("student@pfd-0", "models/students/pfd-0"),
-    "score": Victim(SCORE, ".scratch/score/*", _files(*PREDICTIONS), [*SCORE, "--force"]),
-    "promote": Victim(["cpfd", "promote"], ".git/cpfd-registry", _tags),
-    "repro": Victim(["dvc", "repro", "--force"], ".scratch/running-*", _files(*ALL), ["dvc", "repro"]),
-    "isolated flow": Victim(TRAIN, ".dvc/tmp/flows/1", _experiments),
+    "score": Victim(SCORE, ".scratch/score/*", files(*PREDICTIONS), [*SCORE, "--force"]),
+    "promote": Victim(["cpfd", "promote"], ".git/cpfd-registry", tags),
+    "repro": Victim(["dvc", "repro", "--force"], ".scratch/running-*", files(*ALL), ["dvc", "repro"]),
+    "isolated flow": Victim(TRAIN, ".dvc/tmp/flows/1", experiments),
 }
 
 
-def kill_commands(count: int, seed: int, which: Sequence[str] = ()) -> tuple[dict[str, Counter[str]], list[str]]:
+def kill_commands(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict[str, Counter[str]], list[str]]:
     """Kill commands by SIGKILL at random moments, run each again at once, and compare with an undisturbed run.
 
     The moments lie between the beginning of the command's work and its end. Every second kill takes the command alone,
@@ -85,11 +84,11 @@ def kill_commands(count: int, seed: int, which: Sequence[str] = ()) -> tuple[dic
     with tempfile.TemporaryDirectory(prefix="cpfd-faults-") as name:
         site = Site(Path(name))
         for victim, how in VICTIMS.items():
-            if which and victim not in which:
+            if only and victim not in only:
                 continue
             rng = np.random.default_rng([seed, *victim.encode()])
             site.renew()
-            lasted = _kill(site, how, None, family=True)
+            lasted = _kill(site, how, PATIENCE, family=True) or PATIENCE
             expected = how.results(site)
             for number in tqdm(range(count), victim, leave=False):
                 site.renew()
@@ -102,8 +101,8 @@ def kill_commands(count: int, seed: int, which: Sequence[str] = ()) -> tuple[dic
     return rows, faults
 
 
-def _kill(site: Site, how: Victim, moment: float | None, *, family: bool) -> float | None:
-    """Start a command and kill it, or all its family, so long after its work began; without `moment` let it end.
+def _kill(site: Site, how: Victim, moment: float, *, family: bool) -> float | None:
+    """Start a command and kill it, or all its family, so many seconds after its work began.
 
     Returns how long it worked where it ended by itself, else None.
     """
@@ -116,7 +115,7 @@ def _kill(site: Site, how: Victim, moment: float | None, *, family: bool) -> flo
         time.sleep(0.002)
     began = time.monotonic()
     try:
-        code = process.wait(PATIENCE if moment is None else moment)
+        code = process.wait(moment)
     except subprocess.TimeoutExpired:
         if family:
             os.killpg(process.pid, signal.SIGKILL)
@@ -140,10 +139,15 @@ def _ended_otherwise(site: Site, how: Victim, expected: object) -> str:
         return said[-2000:]
     if how.results(site) != expected:
         return "other results than those of an undisturbed run"
+    return left_over(site)
+
+
+def left_over(site: Site) -> str:
+    """What is left of work that has ended: files that are not whole, processes; "" where nothing is."""
+    if orphans := _orphans(site):
+        return f"still at work: {'; '.join(orphans)}"
     left = [path for path in site.project.rglob(".*.partial") if ".git" not in path.parts]
-    if left:
-        return f"left behind: {', '.join(str(path.relative_to(site.project)) for path in left)}"
-    return f"still at work: {'; '.join(orphans)}" if (orphans := _orphans(site)) else ""
+    return f"left behind: {', '.join(str(path.relative_to(site.project)) for path in left)}" if left else ""
 
 
 def _orphans(site: Site) -> list[str]:

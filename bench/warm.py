@@ -88,7 +88,7 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> None:
 
 def _fork_stages() -> None:
     """Have DVC, in this process, fork for a stage where it would start a shell that starts a Python."""
-    module = importlib.import_module("dvc.stage.run")
+    module: Any = importlib.import_module("dvc.stage.run")
 
     def popen(command: Sequence[str], **keywords: Any) -> subprocess.Popen[bytes]:
         python, _, *stage = shlex.split(command[-1])
