@@ -19,6 +19,7 @@ from bench.tiny import IMPORT, PREDICTIONS, SCORE, Site, ended
 from cpfd.errors import CpfdError
 from cpfd.paths import CONTENT, LOCK_FILE
 
+Found = tuple[str | None, ...]
 ROOM = 4 << 30
 """Bytes of a disk with room."""
 REASONS = ("No space left on device", "Read-only file system")
@@ -26,10 +27,10 @@ REASONS = ("No space left on device", "Read-only file system")
 
 @dataclass(frozen=True)
 class Writer:
-    """A command, how it is run again, what it writes, and how that is told from nothing."""
+    """A command, what it writes, and, of a stage, how it is run again."""
 
     command: Sequence[str]
-    results: Callable[[Site], object]
+    results: Callable[[Site], Found]
     again: Sequence[str] = ()
 
 
@@ -59,7 +60,7 @@ def spoil_disks(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict[s
     faults: list[str] = []
     with tempfile.TemporaryDirectory(prefix="cpfd-faults-") as name:
         site = Site(Path(name))
-        with _disk(site.place):
+        with disk(site.place):
             for writer, how in WRITERS.items():
                 if only and writer not in only:
                     continue
@@ -80,7 +81,8 @@ def spoil_disks(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict[s
 
 
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
+def disk(folder: Path) -> Iterator[None]:
+    """Make a folder that is a disk of memory, for as long as the block runs; raises CpfdError for who is not root."""
     folder.mkdir()
     if os.geteuid():
         raise CpfdError("disks of memory can be mounted by root alone: run this as root, in a container say")
@@ -95,28 +97,30 @@ def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
 
 
-def _resize(folder: Path, options: str) -> None:
+def resize(folder: Path, options: str) -> None:
+    """Mount a disk again with other options, such as its size."""
     _mount("-o", f"remount,{options}", str(folder))
 
 
 def _renew(site: Site) -> None:
-    _resize(site.place, f"rw,size={ROOM}")
+    resize(site.place, f"rw,size={ROOM}")
     site.renew()
 
 
-def _used(folder: Path) -> int:
+def used(folder: Path) -> int:
+    """Bytes that are taken on a disk."""
     found = shutil.disk_usage(folder)
     return found.total - found.free
 
 
 def _needed(site: Site, command: Sequence[str]) -> int:
     """Run a command; how many more bytes it has needed at any moment."""
-    before, done, most = _used(site.place), threading.Event(), 0
+    before, done, most = used(site.place), threading.Event(), 0
 
     def watch() -> None:
         nonlocal most
         while not done.wait(0.005):
-            most = max(most, _used(site.place))
+            most = max(most, used(site.place))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -130,19 +134,21 @@ def _needed(site: Site, command: Sequence[str]) -> int:
     return most - before
 
 
-def _spoil(site: Site, how: Writer, free: int | None, before: object, expected: object) -> tuple[str, str]:
+def _spoil(site: Site, how: Writer, free: int | None, before: Found, expected: Found) -> tuple[str, str]:
     """Run a command where so many bytes are free, None: none can be written; then where there is room."""
     _renew(site)
-    _resize(site.place, "ro" if free is None else f"size={_used(site.place) + free}")
+    resize(site.place, "ro" if free is None else f"size={used(site.place) + free}")
     code, said = ended(how.command, site.project)
-    _resize(site.place, f"rw,size={ROOM}")
+    resize(site.place, f"rw,size={ROOM}")
     if code == 0:
         return ("as before", "") if how.results(site) == expected else ("FAULT", "ended well, with other results")
     told = next((line for line in reversed(said.splitlines()) if any(each in line for each in REASONS)), "")
     if "Traceback" in said or not told:
         return "FAULT", said[-3000:]
     left = how.results(site)
-    if left not in (before, expected) and not how.again:
+    # DVC removes the outputs of a stage before it runs.
+    removed = how.again and all(each in (None, good) for each, good in zip(left, expected, strict=True))
+    if left not in (before, expected) and not removed:
         return "FAULT", f"something else is left than before: {told}"
     code, said = ended(how.again or how.command, site.project)
     if code and not (how.results is tags and "is in production already" in said):

@@ -37,7 +37,7 @@ class Victim:
     """How it is run again, where that differs."""
 
 
-def files(*paths: Path | str) -> Callable[[Site], object]:
+def files(*paths: Path | str) -> Callable[[Site], tuple[str | None, ...]]:
     """What tells the content of files and folders of the project."""
     return lambda site: content(site.project, [str(path) for path in paths])
 
@@ -47,10 +47,10 @@ def _stage(name: str, *outputs: Path | str) -> Victim:
     return Victim([*command, "--force", name], f".scratch/running-{name}", files(LOCK_FILE, *outputs), [*command, name])
 
 
-def tags(site: Site) -> object:
+def tags(site: Site) -> tuple[str | None, ...]:
     """The versions in both repositories; that they hold times and names is no matter."""
     listed = ["git", "for-each-ref", "--format=%(refname) %(*objectname)", "refs/tags"]
-    return [run(listed, folder) for folder in (site.project, site.origin)]
+    return tuple(run(listed, folder) for folder in (site.project, site.origin))
 
 
 def experiments(site: Site) -> object:

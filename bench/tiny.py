@@ -1,7 +1,6 @@
 """A tiny project with a git remote and a DVC remote, after `dvc repro`: what faults are made in."""
 
 import contextlib
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from bench.damaged_clips import PATIENCE, write_film
 from bench.tasks import ROOT
 from bench.warm import preload, start
 from cpfd.errors import CpfdError
-from cpfd.files import fingerprint, remove
+from cpfd.files import fingerprint, link, remove
 from cpfd.paths import PACKAGE, PARAMS_FILE
 from flows.workspace import rewrite_params
 
@@ -83,15 +82,15 @@ class Site:
 
     def renew(self) -> Path:
         """Make the site anew, and return the project's folder."""
-        remove(self.place)
-        # Nobody writes into an object of a cache or a remote.
-        shutil.copytree(self._whole, self.place, symlinks=True, copy_function=_copy)
+        for path in self.place.glob("*"):  # the folder itself may be a disk
+            remove(path)
+        shutil.copytree(self._whole, self.place, symlinks=True, copy_function=_copy, dirs_exist_ok=True)
         return self.project
 
 
 def _copy(source: str, target: str) -> None:
-    if "/files/md5/" in source:
-        os.link(source, target)
+    if "/files/md5/" in source:  # nobody writes into an object of a cache or a remote
+        link(Path(source), Path(target))
     else:
         shutil.copy2(source, target)
 
@@ -112,7 +111,7 @@ def ended(command: Sequence[str], folder: Path) -> tuple[int, str]:
         return code, log.read()
 
 
-def content(folder: Path, results: Sequence[str]) -> str:
-    """A digest of files and folders in `folder`."""
+def content(folder: Path, results: Sequence[str]) -> tuple[str | None, ...]:
+    """Digests of files and folders in `folder`, None of what is not there."""
     with contextlib.chdir(folder):
-        return fingerprint([Path(each) for each in results])
+        return tuple(fingerprint([Path(each)]) if Path(each).exists() else None for each in results)
