@@ -70,8 +70,8 @@ def spoil_disks(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict[s
                 needed = _needed(site, how.command)
                 expected = how.results(site)
                 for number in tqdm(range(count), writer, leave=False):
-                    # The last of a few finds a disk that cannot be written to at all.
-                    free = None if number % 5 == 4 else int(rng.uniform(0, needed))
+                    # Every fourth finds a disk that cannot be written to at all.
+                    free = None if number % 4 == 3 else int(rng.uniform(0, needed))
                     outcome, why = _spoil(site, how, free, before, expected)
                     rows.setdefault(writer, Counter())["FAULT" if why else outcome] += 1
                     if why:
