@@ -17,26 +17,26 @@ from tqdm import tqdm
 from bench.kills import files, left_over, tags
 from bench.tiny import IMPORT, PREDICTIONS, SCORE, Site, ended
 from cpfd.errors import CpfdError
+from cpfd.files import remove
 from cpfd.paths import CONTENT, LOCK_FILE
 
 Found = tuple[str | None, ...]
 ROOM = 4 << 30
 """Bytes of a disk with room."""
-REASONS = ("No space left on device", "Read-only file system")
+REASONS = ("No space left on device", "Out of diskspace", "Read-only file system")
 
 
 @dataclass(frozen=True)
 class Writer:
-    """A command, what it writes, and, of a stage, how it is run again."""
+    """A command and what it writes; `outputs` are removed before, as DVC would."""
 
     command: Sequence[str]
     results: Callable[[Site], Found]
-    again: Sequence[str] = ()
+    outputs: Sequence[str | Path] = ()
 
 
 def _stage(name: str, *outputs: Path | str) -> Writer:
-    command = ["dvc", "repro", "--single-item", name]
-    return Writer([*command, "--force"], files(LOCK_FILE, *outputs), command)
+    return Writer(["dvc", "repro", "--single-item", name], files(LOCK_FILE, *outputs), outputs)
 
 
 WRITERS = {
@@ -65,7 +65,7 @@ def spoil_disks(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict[s
                 if only and writer not in only:
                     continue
                 rng = np.random.default_rng([seed, *writer.encode()])
-                _renew(site)
+                _renew(site, how)
                 before = how.results(site)
                 needed = _needed(site, how.command)
                 expected = how.results(site)
@@ -102,9 +102,11 @@ def resize(folder: Path, options: str) -> None:
     _mount("-o", f"remount,{options}", str(folder))
 
 
-def _renew(site: Site) -> None:
+def _renew(site: Site, how: Writer) -> None:
     resize(site.place, f"rw,size={ROOM}")
     site.renew()
+    for path in how.outputs:
+        remove(site.project / path)
 
 
 def used(folder: Path) -> int:
@@ -136,7 +138,7 @@ def _needed(site: Site, command: Sequence[str]) -> int:
 
 def _spoil(site: Site, how: Writer, free: int | None, before: Found, expected: Found) -> tuple[str, str]:
     """Run a command where so many bytes are free, None: none can be written; then where there is room."""
-    _renew(site)
+    _renew(site, how)
     resize(site.place, "ro" if free is None else f"size={used(site.place) + free}")
     code, said = ended(how.command, site.project)
     resize(site.place, f"rw,size={ROOM}")
@@ -146,11 +148,9 @@ def _spoil(site: Site, how: Writer, free: int | None, before: Found, expected: F
     if "Traceback" in said or not told:
         return "FAULT", said[-3000:]
     left = how.results(site)
-    # DVC removes the outputs of a stage before it runs.
-    removed = how.again and all(each in (None, good) for each, good in zip(left, expected, strict=True))
-    if left not in (before, expected) and not removed:
+    if any(found not in states for found, *states in zip(left, before, expected, strict=True)):
         return "FAULT", f"something else is left than before: {told}"
-    code, said = ended(how.again or how.command, site.project)
+    code, said = ended(how.command, site.project)
     if code and not (how.results is tags and "is in production already" in said):
         return "FAULT", f"after {told!r}: {said[-2000:]}"
     if how.results(site) != expected:

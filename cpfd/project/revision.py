@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from ruamel.yaml.resolver import implicit_resolvers
 
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.params.load import parse_yaml
 from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
 from cpfd.reports.report import Report
@@ -191,13 +191,14 @@ class Revision:
     def fetch(self, path: Path, target: Path) -> None:
         """Copy a tracked file or folder to `target`, from the cache or else the DVC remote.
 
-        Raises CpfdError where neither has it.
+        Raises CpfdError where neither has it, or the disk is full.
         """
         from dvc.exceptions import DvcException
         from dvc_data.index import DataIndexDirError
 
         try:
-            self._files.get(path.as_posix(), str(target), recursive=True)
+            with disk_told(target):
+                self._files.get(path.as_posix(), str(target), recursive=True)
         except RecursionError:  # DVC's file system walks in circles where a list of files has a path with `..`
             raise CpfdError(
                 f"{path} of {self.name}: its list of files names some outside of it; nothing was fetched"
