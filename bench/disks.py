@@ -15,12 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.kills import files, left_over, tags
-from bench.tiny import IMPORT, PREDICTIONS, SCORE, Site, ended
+from bench.tiny import IMPORT, PREDICTIONS, SCORE, Found, Site, differences, ended
 from cpfd.errors import CpfdError
 from cpfd.files import remove
 from cpfd.paths import CONTENT, LOCK_FILE
 
-Found = tuple[str | None, ...]
 ROOM = 4 << 30
 """Bytes of a disk with room."""
 REASONS = ("No space left on device", "Out of diskspace", "Read-only file system")
@@ -36,7 +35,7 @@ class Writer:
 
 
 def _stage(name: str, *outputs: Path | str) -> Writer:
-    return Writer(["dvc", "repro", "--single-item", name], files(LOCK_FILE, *outputs), outputs)
+    return Writer(["dvc", "repro", "--single-item", "--force", name], files(LOCK_FILE, *outputs), outputs)
 
 
 WRITERS = {
@@ -143,16 +142,15 @@ def _spoil(site: Site, how: Writer, free: int | None, before: Found, expected: F
     code, said = ended(how.command, site.project)
     resize(site.place, f"rw,size={ROOM}")
     if code == 0:
-        return ("as before", "") if how.results(site) == expected else ("FAULT", "ended well, with other results")
+        return "as before", differences(how.results(site), expected)
     told = next((line for line in reversed(said.splitlines()) if any(each in line for each in REASONS)), "")
     if "Traceback" in said or not told:
         return "FAULT", said[-3000:]
     left = how.results(site)
-    if any(found not in states for found, *states in zip(left, before, expected, strict=True)):
-        return "FAULT", f"something else is left than before: {told}"
+    if any(left[name] not in (before[name], expected[name]) for name in expected):
+        return "FAULT", f"something half is left: {differences(left, before)}"
     code, said = ended(how.command, site.project)
     if code and not (how.results is tags and "is in production already" in said):
         return "FAULT", f"after {told!r}: {said[-2000:]}"
-    if how.results(site) != expected:
-        return "FAULT", f"after {told!r}: other results than those of an undisturbed run"
-    return "refused", left_over(site)
+    why = differences(how.results(site), expected) or left_over(site)
+    return ("FAULT", f"after {told!r}: {why}") if why else ("refused", "")

@@ -16,7 +16,7 @@ import psutil
 from tqdm import tqdm
 
 from bench.damaged_clips import PATIENCE
-from bench.tiny import IMPORT, PREDICTIONS, SCORE, Site, content, ended, run
+from bench.tiny import IMPORT, PREDICTIONS, SCORE, Found, Site, content, differences, ended, run
 from bench.warm import start
 from cpfd.errors import CpfdError
 from cpfd.paths import CONTENT, CROSSFIT, LOCK_FILE
@@ -32,32 +32,33 @@ class Victim:
 
     command: Sequence[str]
     sign: str
-    results: Callable[[Site], object]
+    results: Callable[[Site], Found]
     again: Sequence[str] = ()
     """How it is run again, where that differs."""
 
 
-def files(*paths: Path | str) -> Callable[[Site], tuple[str | None, ...]]:
+def files(*paths: Path | str) -> Callable[[Site], Found]:
     """What tells the content of files and folders of the project."""
     return lambda site: content(site.project, [str(path) for path in paths])
 
 
 def _stage(name: str, *outputs: Path | str) -> Victim:
-    command = ["dvc", "repro", "--single-item"]
-    return Victim([*command, "--force", name], f".scratch/running-{name}", files(LOCK_FILE, *outputs), [*command, name])
+    # By force, since DVC knows the outputs.
+    command = ["dvc", "repro", "--single-item", "--force", name]
+    return Victim(command, f".scratch/running-{name}", files(LOCK_FILE, *outputs))
 
 
-def tags(site: Site) -> tuple[str | None, ...]:
+def tags(site: Site) -> Found:
     """The versions in both repositories; that they hold times and names is no matter."""
     listed = ["git", "for-each-ref", "--format=%(refname) %(*objectname)", "refs/tags"]
-    return tuple(run(listed, folder) for folder in (site.project, site.origin))
+    return {folder.name: run(listed, folder) for folder in (site.project, site.origin)}
 
 
-def experiments(site: Site) -> object:
+def experiments(site: Site) -> Found:
     """What the experiments hold, and which work trees there are."""
     refs = run(["git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*"], site.project).split()
     trees = {run(["git", "rev-parse", f"{ref}^{{tree}}"], site.project) for ref in refs}
-    return trees, run(["git", "worktree", "list"], site.project)
+    return {"experiments": " ".join(sorted(trees)), "work trees": run(["git", "worktree", "list"], site.project)}
 
 
 VICTIMS = {
@@ -67,7 +68,7 @@ VICTIMS = {
     "student": _stage("student@pfd-0", "models/students/pfd-0"),
     "score": Victim(SCORE, ".scratch/score/*", files(*PREDICTIONS), [*SCORE, "--force"]),
     "promote": Victim(["cpfd", "promote"], ".git/cpfd-registry", tags),
-    "repro": Victim(["dvc", "repro", "--force"], ".scratch/running-*", files(*ALL), ["dvc", "repro"]),
+    "repro": Victim(["dvc", "repro", "--force"], ".scratch/running-*", files(*ALL)),
     "isolated flow": Victim(TRAIN, ".dvc/tmp/flows/1", experiments),
 }
 
@@ -128,7 +129,7 @@ def _kill(site: Site, how: Victim, moment: float, *, family: bool) -> float | No
     return time.monotonic() - began
 
 
-def _ended_otherwise(site: Site, how: Victim, expected: object) -> str:
+def _ended_otherwise(site: Site, how: Victim, expected: Found) -> str:
     """Run the command again to its end; what is wrong with how it ended, "" where nothing is."""
     command = how.again or how.command
     code, said = ended(command, site.project)
@@ -137,9 +138,7 @@ def _ended_otherwise(site: Site, how: Victim, expected: object) -> str:
         code, said = ended(command, site.project)
     if code and not (command == ["cpfd", "promote"] and "is in production already" in said):
         return said[-2000:]
-    if how.results(site) != expected:
-        return "other results than those of an undisturbed run"
-    return left_over(site)
+    return differences(how.results(site), expected) or left_over(site)
 
 
 def left_over(site: Site) -> str:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from bench.damaged_clips import PATIENCE
 from bench.kills import TRAIN, experiments, files, left_over, tags
-from bench.tiny import IMPORT, PREDICTIONS, SCORE, Site, run
+from bench.tiny import IMPORT, PREDICTIONS, SCORE, Found, Site, differences, run
 from bench.warm import start
 from cpfd.files import read_json
 
@@ -27,19 +27,19 @@ class Racer:
     """A command, what two of it must come to, and what the one that comes second may say instead of ending well."""
 
     command: Callable[[Site], Sequence[str]]
-    results: Callable[[Site], object]
+    results: Callable[[Site], Found]
     told: str = "no sentence"
     apart: bool = False
     """Whether every second race is one of two clones."""
 
 
-def _services(site: Site) -> object:
+def _services(site: Site) -> Found:
     """What runs of `make up`, by name; it is stopped."""
     state = read_json(site.project / ".prefect/services.json")
     working = sorted(name for name, each in state["processes"].items() if Path("/proc", str(each["pid"])).exists())
     password = (site.project / ".prefect/password").read_text()
     run([sys.executable, "-m", "flows.services", "down"], site.project)
-    return working, password.startswith("cpfd:")
+    return {"working": " ".join(working), "password": password.partition(":")[0]}
 
 
 RACERS = {
@@ -78,9 +78,7 @@ def race_commands(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
             for number in tqdm(range(count), racer, leave=False):
                 moment = float(rng.uniform(0, lasted)) * (number % 3 > 0)
                 outcome, why = _race(site, how, moment, apart=how.apart and number % 2 == 1)
-                if not why and how.results(site) != expected:
-                    why = "other results than those of one alone"
-                why = why or left_over(site)
+                why = why or differences(how.results(site), expected) or left_over(site)
                 rows.setdefault(racer, Counter())["FAULT" if why else outcome] += 1
                 if why:
                     faults.append(f"{racer}, the second after {moment:.2f} of {lasted:.2f} s: {why}")

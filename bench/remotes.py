@@ -19,7 +19,7 @@ from tqdm import tqdm
 from bench.disks import disk, resize, used
 from bench.kills import TRAIN, experiments, files, left_over, tags
 from bench.tasks import ROOT
-from bench.tiny import PREDICTIONS, Site, ended, run
+from bench.tiny import PREDICTIONS, Found, Site, differences, ended, run
 from cpfd.errors import CpfdError
 from cpfd.files import remove
 
@@ -33,7 +33,7 @@ class User:
 
     command: Sequence[str]
     troubles: tuple[Trouble, ...]
-    results: Callable[[Site], object]
+    results: Callable[[Site], Found]
     prepare: Callable[[Site], object] = lambda site: None
 
 
@@ -80,25 +80,22 @@ def spoil_remotes(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
     return rows, faults
 
 
-def _trouble(site: Site, how: User, trouble: Trouble, share: float, expected: object) -> tuple[str, str]:
+def _trouble(site: Site, how: User, trouble: Trouble, share: float, expected: Found) -> tuple[str, str]:
     site.renew()
     how.prepare(site)
     before = how.results(site)
     with _spoilt(site, trouble, share):
         code, said = ended(how.command, site.project)
-        if trouble == "slow":
-            good = code == 0 and how.results(site) == expected
-            return ("as before", left_over(site)) if good else ("FAULT", said[-3000:])
-        if code == 0 and how.results(site) == expected:
-            return "as before", left_over(site)
-        if code == 0 or "Traceback" in said:
+        if code == 0:
+            return "as before", differences(how.results(site), expected) or left_over(site)
+        if trouble == "slow" or "Traceback" in said:
             return "FAULT", said[-3000:]
-        if how.results is not experiments and how.results(site) != before:
-            return "FAULT", f"something else is left than before: {said[-2000:]}"
+        if how.results is not experiments and (changed := differences(how.results(site), before)):
+            return "FAULT", f"something else is left than before: {changed}"
     code, again = ended(how.command, site.project)
-    if code or how.results(site) != expected:
+    if code:
         return "FAULT", f"after {said[-500:]!r}: {again[-2000:]}"
-    return "refused", left_over(site)
+    return "refused", differences(how.results(site), expected) or left_over(site)
 
 
 @contextmanager

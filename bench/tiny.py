@@ -38,6 +38,8 @@ TINY: dict[str, dict[str, Any]] = {
     },
 }
 """Parameters of the project."""
+Found = dict[str, str | None]
+"""What a command has come to, by the names of its parts."""
 IMPORT = ["cpfd", "import", "folder", "uploads", "--name", "uploads", "--no-dvc"]
 SCORE = ["cpfd", "score", "uploads", "--model", "./student", "--output", "predictions", "--shard-clips", "2"]
 PREDICTIONS = ["predictions/predictions.parquet", "predictions/quarantine.parquet"]
@@ -111,7 +113,14 @@ def ended(command: Sequence[str], folder: Path) -> tuple[int, str]:
         return code, log.read()
 
 
-def content(folder: Path, results: Sequence[str]) -> tuple[str | None, ...]:
+def content(folder: Path, results: Sequence[str]) -> Found:
     """Digests of files and folders in `folder`, None of what is not there."""
     with contextlib.chdir(folder):
-        return tuple(fingerprint([Path(each)]) if Path(each).exists() else None for each in results)
+        return {each: fingerprint([Path(each)]) if Path(each).exists() else None for each in results}
+
+
+def differences(found: Found, expected: Found) -> str:
+    """What differs, in words; "" where nothing does."""
+    return "; ".join(
+        f"{name}: {found[name]}, not {expected[name]}" for name in expected if found[name] != expected[name]
+    )
