@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,14 @@ def tags(site: Site) -> Found:
 def experiments(site: Site) -> Found:
     """What the experiments hold, and which work trees there are."""
     refs = run(["git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*"], site.project).split()
-    trees = {run(["git", "rev-parse", f"{ref}^{{tree}}"], site.project) for ref in refs}
+    trees = {_tree(site.project, ref) for ref in refs}
     return {"experiments": " ".join(sorted(trees)), "work trees": run(["git", "worktree", "list"], site.project)}
+
+
+def _tree(project: Path, ref: str) -> str:
+    """A digest of what an experiment holds, but for a file of DVC's own that has the experiment's name."""
+    listed = run(["git", "ls-tree", "-r", ref], project).splitlines()
+    return sha256("\n".join(line for line in listed if ".dvc/tmp/" not in line).encode()).hexdigest()[:16]
 
 
 VICTIMS = {
