@@ -101,9 +101,10 @@ def kill_commands(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
             for number in tqdm(range(count), victim, leave=False):
                 site.renew()
                 moment = float(rng.uniform(0, lasted))
-                killed = _kill(site, how, moment, family=number % 2 == 0) is None
+                took = _kill(site, how, moment, family=number % 2 == 0)
+                lasted = min(lasted, took or lasted)
                 why = _ended_otherwise(site, how, expected)
-                rows.setdefault(victim, Counter())["FAULT" if why else "as before" if killed else "ended first"] += 1
+                rows.setdefault(victim, Counter())["FAULT" if why else "ended first" if took else "as before"] += 1
                 if why:
                     faults.append(f"{victim}, killed {moment:.2f} of {lasted:.2f} s after its work began: {why}")
     return rows, faults

@@ -47,8 +47,8 @@ READ: tuple[Trouble, ...] = ("away", "nobody listens", "error 503", "cut off", "
 FETCH = ["cpfd", "score", "uploads", "--model", "production", "--output", "predictions"]
 USERS = {
     "promote": User(["cpfd", "promote"], READ, tags),
-    "score, fetching": User(FETCH, READ, files(*PREDICTIONS), _promote_and_forget),
-    "isolated flow, pushing": User([*TRAIN, "--push"], ("full", "read-only"), experiments),
+    "score that fetches": User(FETCH, READ, files(*PREDICTIONS), _promote_and_forget),
+    "isolated flow that pushes": User([*TRAIN, "--push"], ("full", "read-only"), experiments),
 }
 
 
