@@ -191,7 +191,7 @@ class Revision:
     def fetch(self, path: Path, target: Path) -> None:
         """Copy a tracked file or folder to `target`, from the cache or else the DVC remote.
 
-        Raises CpfdError where neither has it, or the disk is full.
+        Raises CpfdError where neither has it, the remote breaks off, or the disk is full.
         """
         from dvc.exceptions import DvcException
         from dvc_data.index import DataIndexDirError
@@ -208,6 +208,10 @@ class Revision:
                 f"{path} of {self.name} is neither in DVC's cache nor in its remote ({error});"
                 " `dvc push` it from where it was made"
             ) from error
+        except CpfdError:
+            raise
+        except Exception as error:  # each kind of remote fails in a way of its own
+            raise CpfdError(f"{path} of {self.name} cannot be fetched from DVC's remote: {error}; try again") from error
 
     @cached_property
     def _files(self) -> Any:

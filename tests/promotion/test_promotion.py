@@ -229,6 +229,23 @@ def test_a_remote_that_is_a_server_of_files_is_read_to_its_end(
         assert ann.run("cpfd", "promote", "--dry-run").stdout == "v1.0.0 would be in production; nothing is changed.\n"
 
 
+def test_a_remote_that_breaks_off_while_a_student_is_fetched_is_told(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.clone(tmp_path / "ann").run("cpfd", "promote")
+    subprocess.run(["git", "clone", "--quiet", team.origin, tmp_path / "server"], check=True)
+    server = Project(tmp_path / "server")
+    write_clip(server.folder / "clips/clip.mp4")
+    score = ("cpfd", "score", "clips", "--output", "predictions")
+    with served(team.store) as url:
+        server.run("dvc", "remote", "modify", "--local", "store", "url", url)
+        monkeypatch.setattr(FileServer, "limit", 1 << 20)
+        told = refused(server, *score)
+        assert "models/student of student@v1.0.0 cannot be fetched from DVC's remote: " in told
+        monkeypatch.setattr(FileServer, "limit", None)
+        assert "1 of 1 clips classified by student v1.0.0" in server.run(*score).stdout
+
+
 @contextmanager
 def tampered(file: Path) -> Iterator[None]:
     """Change one byte of a file without touching other hard links to it; put it back in the end."""
