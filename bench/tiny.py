@@ -38,6 +38,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
 }
 """Parameters of the project."""
+_LARGE = 1 << 20
 Found = dict[str, str | None]
 """What a command has come to, by the names of its parts."""
 IMPORT = ["cpfd", "import", "folder", "uploads", "--name", "uploads", "--no-dvc"]
@@ -91,7 +92,7 @@ class Site:
 
 
 def _copy(source: str, target: str) -> None:
-    if "/files/md5/" in source:  # nobody writes into an object of a cache or a remote
+    if Path(source).stat().st_size >= _LARGE:  # nobody writes into one: what is large is replaced as a whole
         link(Path(source), Path(target))
     else:
         shutil.copy2(source, target)
