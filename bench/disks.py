@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -52,11 +53,13 @@ def spoil_disks(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict[s
     """Run commands where the disk becomes full at a random moment, or cannot be written to; then where it has room.
 
     The first run must fail by a sentence with the reason, without a stack trace, and leave nothing that passes for
-    whole; the second must end with the bytes of an undisturbed run. Needs root, who alone can mount a disk of memory.
+    whole; the second must end with the bytes of an undisturbed run. Without root, nothing is done.
     Returns what became of how many by command, and the faults.
     """
     rows: dict[str, Counter[str]] = {}
     faults: list[str] = []
+    if not may_mount():
+        return rows, faults
     with tempfile.TemporaryDirectory(prefix="cpfd-faults-") as name:
         site = Site(Path(name))
         with disk(site.place):
@@ -79,12 +82,17 @@ def spoil_disks(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict[s
     return rows, faults
 
 
+def may_mount() -> bool:
+    """Whether disks of memory can be mounted, which root alone can; says so where not."""
+    if os.geteuid():
+        print("left out: full and read-only disks, which root alone can mount (in a container say)", file=sys.stderr)
+    return not os.geteuid()
+
+
 @contextmanager
 def disk(folder: Path) -> Iterator[None]:
-    """Make a folder that is a disk of memory, for as long as the block runs; raises CpfdError for who is not root."""
+    """Make a folder that is a disk of memory, for as long as the block runs."""
     folder.mkdir()
-    if os.geteuid():
-        raise CpfdError("disks of memory can be mounted by root alone: run this as root, in a container say")
     _mount("-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder))
     try:
         yield

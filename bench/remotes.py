@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from bench.disks import disk, resize, used
+from bench.disks import disk, may_mount, resize, used
 from bench.kills import TRAIN, experiments, files, left_over, tags
 from bench.tasks import ROOT
 from bench.tiny import PREDICTIONS, Found, Site, differences, ended, run
@@ -57,7 +57,7 @@ def spoil_remotes(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
 
     Where the remote is only slow, the first run must end well; else it must fail by a sentence, without a stack trace,
     with nothing promoted, fetched or scored. The second must end with the results of an undisturbed run. What is full
-    is a disk of memory, which needs root. Returns what became of how many by command and trouble, and the faults.
+    is a disk of memory, which is left out without root. Returns what became of how many by command and trouble, and the faults.
     """
     rows: dict[str, Counter[str]] = {}
     faults: list[str] = []
@@ -71,8 +71,9 @@ def spoil_remotes(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
             how.prepare(site)
             run(how.command, site.project)
             expected = how.results(site)
-            for number in tqdm(range(count), user, leave=False):
-                trouble = how.troubles[number % len(how.troubles)]
+            troubles = [each for each in how.troubles if each not in ("full", "read-only") or may_mount()]
+            for number in tqdm(range(count if troubles else 0), user, leave=False):
+                trouble = troubles[number % len(troubles)]
                 outcome, why = _trouble(site, how, trouble, float(rng.uniform()), expected)
                 rows.setdefault(f"{user}: {trouble}", Counter())["FAULT" if why else outcome] += 1
                 if why:
