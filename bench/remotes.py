@@ -57,7 +57,8 @@ def spoil_remotes(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
 
     Where the remote is only slow, the first run must end well; else it must fail by a sentence, without a stack trace,
     with nothing promoted, fetched or scored. The second must end with the results of an undisturbed run. What is full
-    is a disk of memory, which is left out without root. Returns what became of how many by command and trouble, and the faults.
+    is a disk of memory, which is left out without root. Returns what became of how many by command and trouble, and the
+    faults.
     """
     rows: dict[str, Counter[str]] = {}
     faults: list[str] = []
