@@ -24,6 +24,7 @@ from cpfd.paths import CONTENT, CROSSFIT, LOCK_FILE
 
 TRAIN = [sys.executable, "-m", "flows.train", "student@pfd-0", "--set", "distill.tau=3", "--isolated"]
 ALL: list[str | Path] = [LOCK_FILE, "data", "models", "reports/metrics.json", "reports/gate.json", "reports/index.html"]
+LOCK_CUT = "as before, with dvc.lock out of git"
 _ORPHANS_SECONDS = 60.0
 
 
@@ -85,7 +86,8 @@ def kill_commands(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
 
     The moments lie between the beginning of the command's work and its end. Every second kill takes the command alone,
     and leaves what it has started to itself. The second run must end well, with the bytes of the undisturbed one, and
-    nothing of the first may be left: no file, no process. Returns what became of how many by command, and the faults.
+    nothing of the first may be left: no file, no process. Where DVC was killed while it wrote dvc.lock, that is taken out
+    of git before. Returns what became of how many by command, and the faults.
     """
     rows: dict[str, Counter[str]] = {}
     faults: list[str] = []
@@ -103,8 +105,9 @@ def kill_commands(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
                 moment = float(rng.uniform(0, lasted))
                 took = _kill(site, how, moment, family=number % 2 == 0)
                 lasted = min(lasted, took or lasted)
+                outcome = "ended first" if took else LOCK_CUT if _lock_cut(site) else "as before"
                 why = _ended_otherwise(site, how, expected)
-                rows.setdefault(victim, Counter())["FAULT" if why else "ended first" if took else "as before"] += 1
+                rows.setdefault(victim, Counter())["FAULT" if why else outcome] += 1
                 if why:
                     faults.append(f"{victim}, killed {moment:.2f} of {lasted:.2f} s after its work began: {why}")
     return rows, faults
@@ -135,6 +138,14 @@ def _kill(site: Site, how: Victim, moment: float, *, family: bool) -> float | No
     if code:
         raise CpfdError(f"`{' '.join(how.command)}` failed:\n{(site.place / 'log').read_text()[-2000:]}")
     return time.monotonic() - began
+
+
+def _lock_cut(site: Site) -> bool:
+    """Whether DVC was killed while it wrote dvc.lock, in place; then it is taken out of git, as docs say."""
+    if not run(["git", "status", "--porcelain", str(LOCK_FILE)], site.project):
+        return False
+    run(["git", "checkout", "--quiet", str(LOCK_FILE)], site.project)
+    return True
 
 
 def _ended_otherwise(site: Site, how: Victim, expected: Found) -> str:
