@@ -86,8 +86,8 @@ def kill_commands(count: int, seed: int, only: Sequence[str] = ()) -> tuple[dict
 
     The moments lie between the beginning of the command's work and its end. Every second kill takes the command alone,
     and leaves what it has started to itself. The second run must end well, with the bytes of the undisturbed one, and
-    nothing of the first may be left: no file, no process. Where DVC was killed while it wrote dvc.lock, that is taken out
-    of git before. Returns what became of how many by command, and the faults.
+    nothing of the first may be left: no file, no process. Where DVC was killed while it wrote dvc.lock, that is first
+    taken out of git. Returns what became of how many by command, and the faults.
     """
     rows: dict[str, Counter[str]] = {}
     faults: list[str] = []
