@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.locks import try_lock
 
 if TYPE_CHECKING:
@@ -36,16 +36,18 @@ def written_aside(target: Path) -> Iterator[Path]:
     what it becomes, whole; only where the file system cannot exchange two folders is there a moment without either. A
     failing block leaves nothing behind, and several at once do not disturb each other: each has a locked folder
     `.<name>.<random>.partial` to itself. What killed processes have left of those, the next writer of `target` removes.
+    Raises CpfdError where the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(target)
     place, descriptor = _partial_folder(target)
     made = place / target.name
     try:
-        yield made
-        _flush(made)
-        _put(made, target)
-        _flush_entry(target.parent)
+        with disk_told(target):
+            yield made
+            _flush(made)
+            _put(made, target)
+            _flush_entry(target.parent)
     finally:
         remove(place)
         os.close(descriptor)

@@ -20,7 +20,7 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.files import SCRATCH, remove
 from cpfd.importing.sources import Columns, FolderSource, Force, Name, Source, TableSource, YoutubeTrendingSource
 from cpfd.options import with_options_of
@@ -137,7 +137,7 @@ def ingest(
     validated: list[ValidationReport] = []
     try:
         _refuse_early(push)
-        with ExitStack() as undo:
+        with disk_told(), ExitStack() as undo:
 
             def read_validated() -> "Imported":
                 imported = read(source)

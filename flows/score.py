@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.options import help_texts, with_options_of
 from cpfd.scoring.options import ScoringOptions
 from flows.retries import RETRIES, worth_a_retry
@@ -87,7 +87,7 @@ def score(options: ScoringOptions) -> State[Any]:
 
     try:
         student = fetch_model(options.model)
-        with open_scoring(options, student) as scoring:
+        with disk_told(), open_scoring(options, student) as scoring:
             get_run_logger().info(introduce(student))
             description = f"clips of `{options.source}` that are done"
             progress = create_progress_artifact(0.0, key="score", description=description)

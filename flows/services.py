@@ -22,7 +22,7 @@ import psutil
 import typer
 from rich.console import Console
 
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.files import read_json, write_json, written_aside
 from cpfd.locks import locked
 
@@ -280,6 +280,7 @@ def _use_profile(api: str | None, auth: str = "") -> None:
 
 if __name__ == "__main__":
     try:
-        app()
+        with disk_told():
+            app()
     except CpfdError as error:
         sys.exit(f"error: {error}")

@@ -36,7 +36,7 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 from rich.console import Console
 
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.params.load import parse_yaml
 from cpfd.params.schema import Params
 from cpfd.paths import CODE, PARAMS_FILE, REPORTS
@@ -151,7 +151,8 @@ def train(
         params = _checked(project, targets, overrides, isolated, push, promote)
         trained = None if promote == "never" else promotion.recall()
         if trained is None:
-            with isolated_tree(project, overrides) if isolated else work_tree(project) as workspace:
+            place = isolated_tree(project, overrides) if isolated else work_tree(project)
+            with disk_told(), place as workspace:
                 message = _run_stages(workspace, targets, params, max_parallel)
                 commit = _saved(workspace, params, overrides) if isolated else None
                 if push or promote != "never":

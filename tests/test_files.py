@@ -8,10 +8,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from cpfd import files
-from cpfd.files import write_json, written_aside
+from cpfd.errors import CpfdError
+from cpfd.files import write_json, write_table, written_aside
+from tests.support.disk import no_file_above
 
 KILLED = 77
 STEPS = ("cpfd/files.py", "cpfd/locks.py")
@@ -146,3 +150,46 @@ def test_what_fails_changes_nothing(tmp_path: Path) -> None:
         pass  # nothing is there to take the name
     assert read(tmp_path / "target") == ["old", "old"]
     assert os.listdir(tmp_path) == ["target"]
+
+
+def save_array(target: Path) -> None:
+    with written_aside(target) as aside, aside.open("wb") as file:
+        np.save(file, np.zeros(100_000))
+
+
+def save_weights(target: Path) -> None:
+    import torch
+
+    with written_aside(target) as aside:
+        torch.save(torch.zeros(100_000), aside)
+
+
+def save_nested(target: Path) -> None:
+    with written_aside(target) as aside:
+        save_weights(aside / "weights")
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "text": lambda target: write_json(target, "x" * 100_000),
+    "table": lambda target: write_table(target, pd.DataFrame({"x": np.random.default_rng(0).uniform(size=100_000)})),
+    "array": save_array,
+    "weights": save_weights,
+    "folder": save_nested,
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_that_finds_no_room_is_named_with_the_reason_and_leaves_nothing(tmp_path: Path, writer: str) -> None:
+    target = tmp_path / "target.parquet"
+    named = target / "weights" if writer == "folder" else target
+    with no_file_above(4096), pytest.raises(CpfdError) as refused:
+        WRITERS[writer](target)
+    assert str(refused.value) == f"{named} cannot be written: File too large"
+    assert os.listdir(tmp_path) == []
+    WRITERS[writer](target)
+    assert os.listdir(tmp_path) == ["target.parquet"]
+
+
+def test_what_fails_for_another_reason_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="another reason"), written_aside(tmp_path / "target"):
+        raise ValueError("another reason")

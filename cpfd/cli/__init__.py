@@ -34,12 +34,13 @@ app.add_typer(importing.app, name="import")
 
 def main() -> None:
     """Run the command line; an error of the user's is a message on standard error and exit code 1."""
-    from cpfd.errors import CpfdError
+    from cpfd.errors import CpfdError, disk_told
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # the name of a file need not be Unicode
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with disk_told():
+            app()
     except CpfdError as error:
         sys.exit(f"error: {error}")

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from ruamel.yaml.resolver import implicit_resolvers
 
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.params.load import parse_yaml
 from cpfd.paths import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE
 from cpfd.reports.report import Report
@@ -192,13 +192,14 @@ class Revision:
     def fetch(self, path: Path, target: Path) -> None:
         """Copy a tracked file or folder to `target`, from the cache or else the DVC remote.
 
-        Raises CpfdError where neither has it.
+        Raises CpfdError where neither has it, the remote breaks off, or the disk is full.
         """
         from dvc.exceptions import DvcException
         from dvc_data.index import DataIndexDirError
 
         try:
-            self._files.get(path.as_posix(), str(target), recursive=True)
+            with disk_told(target):
+                self._files.get(path.as_posix(), str(target), recursive=True)
         except RecursionError:  # DVC's file system walks in circles where a list of files has a path with `..`
             raise CpfdError(
                 f"{path} of {self.name}: its list of files names some outside of it; nothing was fetched"
@@ -208,6 +209,10 @@ class Revision:
                 f"{path} of {self.name} is neither in DVC's cache nor in its remote ({error});"
                 " `dvc push` it from where it was made"
             ) from error
+        except CpfdError:
+            raise
+        except Exception as error:  # each kind of remote fails in a way of its own
+            raise CpfdError(f"{path} of {self.name} cannot be fetched from DVC's remote: {error}; try again") from error
 
     @cached_property
     def _files(self) -> Any:

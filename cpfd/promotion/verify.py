@@ -45,14 +45,16 @@ def check_model(revision: Revision) -> dict[str, Any]:
 
 
 def _read_object(remote: Any, oid: str, what: str) -> Iterator[bytes]:
+    # A server of files need not know parts of files: what it sends is read as it comes.
+    options = {"block_size": 0} if remote.fs.protocol in ("http", "https") else {}
     try:
-        with remote.fs.open(remote.oid_to_path(oid), "rb") as stream:
+        with remote.fs.open(remote.oid_to_path(oid), "rb", **options) as stream:
             while block := stream.read(1 << 20):
                 yield block
     except FileNotFoundError:
         raise CpfdError(f"{what} is not in the DVC remote: `dvc push` it from where it was made") from None
-    except OSError as error:
-        raise CpfdError(f"{what} cannot be read from the DVC remote: {error}") from None
+    except Exception as error:  # each kind of remote fails in a way of its own
+        raise CpfdError(f"{what} cannot be read from the DVC remote: {str(error) or type(error).__name__}") from error
 
 
 def _refuse_other_bytes(found: str, recorded: str, what: str) -> None:

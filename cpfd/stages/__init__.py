@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cpfd.code import refuse_other_code
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.files import SCRATCH, remove, write_json
 from cpfd.locks import locked
 from cpfd.paths import CODE, TIMINGS
@@ -35,19 +35,16 @@ def run(stage: Callable[..., None]) -> None:
         if name != CODE.name:
             refuse_other_code(name)
         place = SCRATCH / f"running-{full_name}"
-        with locked(
-            place,
-            patience=_PATIENCE,
-            waiting=f"{full_name}: waiting for the same stage of another run to end",
-            refusal=f"stage {full_name} runs in this project already: wait for it to end, or end it",
-        ):
+        refusal = f"stage {full_name} runs in this project already: wait for it to end, or end it"
+        waiting = f"{full_name}: waiting for the same stage of another run to end"
+        with disk_told(), locked(place, patience=_PATIENCE, waiting=waiting, refusal=refusal):
             try:
                 stage(*sys.argv[1:])
             finally:
                 remove(place)
+            write_json(TIMINGS / f"{full_name}.json", {"seconds": round(time.monotonic() - _STARTED, 1)})
     except CpfdError as error:
         sys.exit(f"error: {error}")
-    write_json(TIMINGS / f"{full_name}.json", {"seconds": round(time.monotonic() - _STARTED, 1)})
 
 
 def _end_with_dvc() -> None:

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from cpfd.distill.losses import distillation_loss
-from cpfd.errors import CpfdError
+from cpfd.errors import CpfdError, disk_told
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_json, remove
 from cpfd.metrics import macro_f1
@@ -77,7 +77,8 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     run.scratch.mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(run.scratch))
+    with disk_told(run.scratch):
+        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(run.scratch))
     model = trainer.model
     assert isinstance(model, XVlmForVideoClassification)
     remove(run.scratch)

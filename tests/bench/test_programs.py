@@ -9,7 +9,8 @@ import pytest
 from bench import command, startup
 from tests.support.project import ROOT
 
-PROGRAMS = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if "__main__" in path.read_text())
+MAIN = 'if __name__ == "__main__"'
+PROGRAMS = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if MAIN in path.read_text())
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

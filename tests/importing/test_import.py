@@ -26,6 +26,7 @@ from cpfd.importing.dataset import join_groups
 from cpfd.importing.youtube import creator_history, embedded, hashed
 from tests.support.clips import write_clip
 from tests.support.commands import cpfd
+from tests.support.disk import no_file_above
 from tests.support.project import NOISE, ROOT
 
 SHARED = Path(os.environ.get("CPFD_SHARED_DATA", ROOT.parent / "shared/data")).resolve()
@@ -264,6 +265,15 @@ def test_outside_of_a_dvc_repository_nothing_is_done(clips: Path, tmp_path: Path
     assert "not the root of a DVC repository; go there, run `dvc init`, or import with --no-dvc" in outside.stderr
     assert "motion" not in outside.stderr  # refused before any clip is measured
     assert not (tmp_path / "data").exists()
+
+
+def test_where_there_is_no_room_a_sentence_names_the_data_set_and_nothing_is_left(clips: Path, tmp_path: Path) -> None:
+    with no_file_above(1000):
+        crowded = cpfd(tmp_path, "import", "folder", clips, "--name", "pets", "--no-dvc")
+
+    assert (crowded.returncode, crowded.stdout) == (1, "")
+    assert crowded.stderr == "error: data/raw/pets/manifest.parquet cannot be written: File too large\n"
+    assert raw_files(tmp_path) == []
 
 
 def test_dvc_takes_the_data_set_into_its_care(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,13 @@
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +193,57 @@ def test_a_model_that_nobody_else_can_get_is_refused(team: Team, tmp_path: Path)
     ann.run("dvc", "remote", "remove", "store")
     commit(ann, "no remote")
     assert "no default DVC remote is set" in refused(ann, "promote")
+
+
+class FileServer(SimpleHTTPRequestHandler):
+    """Sends whole files, as plain servers do; what is longer than `limit` is cut off there."""
+
+    limit: int | None = None
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        outputfile.write(source.read(self.limit))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a server of the files in a folder."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(FileServer, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_remote_that_is_a_server_of_files_is_read_to_its_end(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = team.clone(tmp_path / "ann")
+    with served(team.store) as url:
+        ann.run("dvc", "remote", "modify", "--local", "store", "url", url)
+        monkeypatch.setattr(FileServer, "limit", 1 << 20)
+        told = refused(ann, "promote")
+        assert "of HEAD cannot be read from the DVC remote: " in told
+        monkeypatch.setattr(FileServer, "limit", None)
+        assert ann.run("cpfd", "promote", "--dry-run").stdout == "v1.0.0 would be in production; nothing is changed.\n"
+
+
+def test_a_remote_that_breaks_off_while_a_student_is_fetched_is_told(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.clone(tmp_path / "ann").run("cpfd", "promote")
+    subprocess.run(["git", "clone", "--quiet", team.origin, tmp_path / "server"], check=True)
+    server = Project(tmp_path / "server")
+    write_clip(server.folder / "clips/clip.mp4")
+    score = ("score", "clips", "--output", "predictions")
+    with served(team.store) as url:
+        server.run("dvc", "remote", "modify", "--local", "store", "url", url)
+        monkeypatch.setattr(FileServer, "limit", 1 << 20)
+        told = refused(server, *score)
+        assert "models/student of student@v1.0.0 cannot be fetched from DVC's remote: " in told
+        monkeypatch.setattr(FileServer, "limit", None)
+        assert "1 of 1 clips classified by student v1.0.0" in server.run("cpfd", *score).stdout
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from transformers import ResNetConfig
 
+from cpfd.errors import CpfdError
 from cpfd.features.store import FeatureStore
 from cpfd.files import read_json
 from cpfd.metrics import macro_f1
@@ -25,6 +26,7 @@ from cpfd.training.batches import ClipDataset, Features, Targets, load_dense, lo
 from cpfd.training.crossfit import cross_fit
 from cpfd.training.fit import network_config, predict_logits
 from cpfd.training.methods import method_targets
+from tests.support.disk import no_file_above
 from tests.support.project import ROOT
 from tests.support.small import CLASSES, Extracted, extract, save_text, save_vision, small_params
 from tests.support.training import LABELLED, POOL, Interrupted, pool, train
@@ -209,6 +211,16 @@ def test_a_half_written_checkpoint_is_passed_over(labelled: ClipDataset, tmp_pat
     (newest / "optimizer.pt").unlink()
     (newest.with_name("checkpoint-999")).mkdir()  # of which nothing but the folder was written
     assert outcome(train(labelled, folder), folder) == expected
+
+
+def test_a_training_without_room_for_its_checkpoints_says_so_and_goes_on_where_there_is(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    expected = outcome(train(pool(store), tmp_path / "undisturbed"), tmp_path / "undisturbed")
+    folder = tmp_path / "crowded"
+    with no_file_above(10_000), pytest.raises(CpfdError, match=r"crowded/scratch cannot be written: File too large$"):
+        train(pool(store), folder)
+    assert outcome(train(pool(store), folder), folder) == expected
 
 
 @pytest.mark.parametrize("limits", [{"epochs": 30, "patience": 2}, {"epochs": 3, **PATIENT}])
