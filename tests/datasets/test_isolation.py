@@ -80,7 +80,7 @@ def test_validation_quarantines_a_deadly_clip_and_goes_on(tmp_path: Path, monkey
     for name in ("11.mp4", "sound.mp4"):
         write_clip(tmp_path / name)
     limits = Validation(**small_params().validation.model_dump())
-    measured, reasons = checks._probe_clips(pd.Series(["11.mp4", "sound.mp4"]), tmp_path, limits)
+    measured, reasons = checks._probe_clips(pd.Series(["11.mp4", "sound.mp4"]), tmp_path, limits, None)
     assert reasons.to_dict() == {0: "kills the process that reads it: SIGSEGV"}
     assert measured["frames"].to_dict() == {1: 12}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from flows.services import PASSWORD
 from tests.support.project import PATIENCE, Project, wait_for
@@ -147,7 +148,9 @@ def serve(project: Project, team: Team) -> Iterator[Site]:
     """`make up` on a free port, and `make down` in the end."""
     port = free_port()
     try:
-        project.run("python", "-m", "flows.services", "up", "--port", str(port))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")  # else a run waits up to ten for the worker
+            project.run("python", "-m", "flows.services", "up", "--port", str(port))
         user, _, password = (project.folder / PASSWORD).read_text().strip().partition(":")
         base = f"http://127.0.0.1:{port}/api"
         with httpx.Client(base_url=base, auth=(user, password), timeout=PATIENCE, transport=Patient()) as api:

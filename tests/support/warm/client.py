@@ -5,6 +5,7 @@ Run by `python -I -S`, so that it starts at once.
 
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -13,7 +14,9 @@ PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 with socket.socket(socket.AF_UNIX) as server:
     server.connect(sys.argv[1])
-    request = {"arguments": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}
+    numbers = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+    limits = [(number, resource.getrlimit(number)) for number in numbers]
+    request = {"arguments": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ), "limits": limits}
     socket.send_fds(server, [b"!"], [0, 1, 2])
     server.sendall(json.dumps(request).encode() + b"\n")
     for number in PASSED_ON:

@@ -6,6 +6,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import select
 import signal
@@ -98,8 +99,12 @@ def end(**asked: Any) -> int:
     return code & 0xFF
 
 
-def run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+def run(
+    arguments: list[str], folder: str, environment: dict[str, str], limits: list[tuple[int, tuple[int, int]]]
+) -> None:
     """Be the interpreter that was asked for: `-m`, a module and its arguments; or a script and its arguments."""
+    for number, limit in limits:
+        resource.setrlimit(number, tuple(limit))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
