@@ -105,6 +105,8 @@ def run(
     """Be the interpreter that was asked for: `-m`, a module and its arguments; or a script and its arguments."""
     for number, limit in limits:
         resource.setrlimit(number, tuple(limit))
+    # Python takes what could be written for the whole of a compiled module.
+    sys.dont_write_bytecode = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
