@@ -196,7 +196,7 @@ class Extract(Group):
         ge=1,
         le=100_000,
         json_schema_extra=usual(32, 1024),
-        description="clips in a shard, the unit that a killed run resumes at",
+        description="clips in a shard, about; a killed run resumes at the last whole one",
     )
 
 
