@@ -15,30 +15,14 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from bench import tiny_params
 from tests.support.warm import warm_commands
 
 ROOT = Path(__file__).parents[2]
-TINY = {
-    "demo": {"clips": 72, "creators": 24, "unlabelled_share": 0.2},
-    "validation": {"max_drift": 1.0, "min_class_clips": 1},
-    "video": {"frames": 2, "size": 64, "grid": 1},
-    "text": {"max_tokens": 8},
+TINY: dict[str, dict[str, Any]] = {
+    **tiny_params.TINY,
     "extract": {"shard_clips": 24, "threads": 1},
-    "model": {"hidden_size": 16, "fusion_layers": 1, "attention_heads": 2},
     "train": {"epochs": 2, "threads": 1},
-    "crossfit": {"folds": 2, "repeats": 1},
-    "students": {"seeds": [0]},
-    "evaluation": {"bootstrap_samples": 200},
-    # So small a student is good for nothing but to pass.
-    "gate": {
-        "min_macro_f1": 0.0,
-        "min_not_worse_probability": 0.0,
-        "min_gap_closed": -1e9,
-        "max_class_f1_drop": 1.0,
-        "max_calibration_error": 1.0,
-        "max_latency_ms": 60000.0,
-        "trial_clips": 3,
-    },
     "champion": {
         "min_slice_clips": 3,
         "min_not_worse_probability": 0.0,
